@@ -1,5 +1,5 @@
-/* Views (borrowed bytes), growing buffers, and shared immutable blobs. A buffer remembers its first failure, so a
- * row of appends needs one check at the end. Threading: blobs may be released from any thread. */
+/* Views (borrowed bytes), growing buffers, and shared immutable blobs. A buffer remembers its first failure,
+ * so a row of appends needs one check at the end. Threading: blobs may be released from any thread. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,8 +34,8 @@ struct buf {
     int err; /* 0, or -ENOMEM once an append failed; later appends do nothing */
 };
 
-void buf_done(struct buf *b); /* frees, and leaves an empty buffer */
-void buf_reset(struct buf *b);  /* len 0, memory kept */
+void buf_done(struct buf *b);  /* frees, and leaves an empty buffer */
+void buf_reset(struct buf *b); /* len 0, memory kept */
 void buf_reserve(struct buf *b, size_t more);
 void buf_append(struct buf *b, const void *data, size_t len);
 void buf_append_view(struct buf *b, struct view v);
@@ -67,11 +67,11 @@ struct view read_bytes(struct reader *r, size_t len); /* borrows from the view *
 
 /* An immutable counted byte string: frames are handed from queue to queue without a copy. */
 struct blob;
-struct blob *blob_new(const void *data, size_t len);            /* copies; NULL on no memory */
-struct blob *blob_take(struct buf *b);                          /* consumes the buffer; NULL on its error */
-struct blob *blob_ref(struct blob *b);                          /* returns b with one more owner */
-void blob_free(struct blob *b);                                 /* takes NULL */
-struct view blob_view(const struct blob *b);                    /* until the last owner frees it */
+struct blob *blob_new(const void *data, size_t len); /* copies; NULL on no memory */
+struct blob *blob_take(struct buf *b);               /* consumes the buffer; NULL on its error */
+struct blob *blob_ref(struct blob *b);               /* returns b with one more owner */
+void blob_free(struct blob *b);                      /* takes NULL */
+struct view blob_view(const struct blob *b);         /* until the last owner frees it */
 
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 static inline void buf_cleanup(struct buf *b)

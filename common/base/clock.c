@@ -66,8 +66,8 @@ int duration_parse(const char *text, int64_t *ret_ns)
     static const struct {
         const char *unit;
         int64_t ns;
-    } units[] = {{"", NS_PER_S}, {"ms", NS_PER_MS}, {"s", NS_PER_S}, {"m", 60 * NS_PER_S}, {"min", 60 * NS_PER_S},
-        {"h", 3600 * NS_PER_S}, {"d", 86400 * NS_PER_S}};
+    } units[] = {{"", NS_PER_S}, {"ms", NS_PER_MS}, {"s", NS_PER_S}, {"m", 60 * NS_PER_S},
+        {"min", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S}, {"d", 86400 * NS_PER_S}};
     char *end;
     errno = 0;
     long long n = strtoll(text, &end, 10);

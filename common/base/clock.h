@@ -1,8 +1,8 @@
 /* Two kinds of time that never mix, behind an interface, and randomness behind another: the logic has neither
  * clock nor random source of its own, so the tests and the simulator can drive both. */
 #pragma once
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/base/err.h"
 

@@ -63,13 +63,29 @@ int err_from_word(const char *word)
     return ERR_INTERNAL;
 }
 
+/* Formats into a local first: an argument may be err_text() itself. */
+static void keep(int code, const char *before, const char *fmt, va_list ap)
+{
+    char line[sizeof text];
+    int n = vsnprintf(line, sizeof line, fmt, ap);
+    size_t used = n < 0 ? 0 : strnlen(line, sizeof line - 1);
+    if (before && used + 3 < sizeof line) {
+        size_t rest = strnlen(before, sizeof line - used - 3);
+        memcpy(line + used, ": ", 2);
+        memcpy(line + used + 2, before, rest);
+        used += 2 + rest;
+    }
+    line[used] = 0;
+    memcpy(text, line, used + 1);
+    text_code = code;
+}
+
 int err_fail(int code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    keep(code, NULL, fmt, ap);
     va_end(ap);
-    text_code = code;
     return code;
 }
 
@@ -77,15 +93,10 @@ int err_wrap(int code, const char *fmt, ...)
 {
     if (code == 0)
         return 0;
-    char before[sizeof text];
-    snprintf(before, sizeof before, "%s", err_text(code));
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
+    keep(code, err_text(code), fmt, ap);
     va_end(ap);
-    if (n >= 0 && (size_t)n + 3 < sizeof text)
-        snprintf(text + n, sizeof text - (size_t)n, ": %s", before);
-    text_code = code;
     return code;
 }
 

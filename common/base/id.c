@@ -42,7 +42,8 @@ int site_code_parse(struct view v, struct site_code *ret_code)
     if (v.len)
         memcpy(c.s, v.data, v.len);
     if (strlen(c.s) != v.len || !site_code_valid(c.s))
-        return err_fail(ERR_MALFORMED, "not a site code (letters, digits, - _ . and at most %d)", SITE_CODE_MAX);
+        return err_fail(
+            ERR_MALFORMED, "not a site code (letters, digits, - _ . and at most %d)", SITE_CODE_MAX);
     *ret_code = c;
     return 0;
 }
@@ -100,7 +101,11 @@ bool text_is_clean(struct view v)
     const uint8_t *p = v.data, *end = v.data + v.len;
     while (p < end) {
         uint8_t c = *p;
-        size_t more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : 9;
+        size_t more = c < 0x80             ? 0
+                      : (c & 0xe0) == 0xc0 ? 1
+                      : (c & 0xf0) == 0xe0 ? 2
+                      : (c & 0xf8) == 0xf0 ? 3
+                                           : 9;
         if (more == 9 || (size_t)(end - p) < more + 1)
             return false;
         if (more == 0 && ((c < 0x20 && c != '\t' && c != '\n') || c == 0x7f))

@@ -26,7 +26,8 @@ static inline bool epoch_eq(const struct epoch *a, const struct epoch *b)
 int hash_from_view(struct view v, struct hash *ret_hash) MUST_CHECK;
 int epoch_from_view(struct view v, struct epoch *ret_epoch) MUST_CHECK;
 
-/* A site code: 1 to 31 of A-Z a-z 0-9 - _ . and it starts with a letter or digit. Case is kept and matters. */
+/* A site code: 1 to 31 of A-Z a-z 0-9 - _ . and it starts with a letter or digit. Case is kept and matters.
+ */
 #define SITE_CODE_MAX 31
 struct site_code {
     char s[SITE_CODE_MAX + 1];
@@ -36,7 +37,8 @@ int site_code_parse(struct view v, struct site_code *ret_code) MUST_CHECK; /* ER
 
 /* Hex: out needs 2 * len + 1 bytes. */
 char *hex_encode(const void *data, size_t len, char *out);
-int hex_decode(const char *text, void *out, size_t len) MUST_CHECK; /* exactly len bytes, else ERR_MALFORMED */
+int hex_decode(
+    const char *text, void *out, size_t len) MUST_CHECK; /* exactly len bytes, else ERR_MALFORMED */
 /* The short form people compare: the first 6 bytes as "4f2a-91c0-77be"; out needs 15 bytes. */
 char *fingerprint_text(const struct hash *h, char out[15]);
 /* The first 4 hex digits, as in "root 9c1e"; out needs 9 bytes (8 digits are written). */

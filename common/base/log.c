@@ -63,10 +63,11 @@ void log_record(enum log_level level, const char *event, ...)
     char t[32];
     wall_text(clock_wall(&clock_real), t);
     if (form == LOG_JSON)
-        buf_fmt(&b, "{\"time\":\"%s\",\"level\":\"%s\",\"process\":\"%s\",\"site\":\"%s\",\"event\":\"%s\"", t,
-            level_words[level], process_name, site_name, event);
+        buf_fmt(&b, "{\"time\":\"%s\",\"level\":\"%s\",\"process\":\"%s\",\"site\":\"%s\",\"event\":\"%s\"",
+            t, level_words[level], process_name, site_name, event);
     else
-        buf_fmt(&b, "%s %-7s %s %s %s", t, level_words[level], process_name, site_name[0] ? site_name : "-", event);
+        buf_fmt(&b, "%s %-7s %s %s %s", t, level_words[level], process_name, site_name[0] ? site_name : "-",
+            event);
     va_list ap;
     va_start(ap, event);
     for (const char *k; (k = va_arg(ap, const char *));) {

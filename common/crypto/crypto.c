@@ -92,7 +92,8 @@ void link_key_from_seed(const uint8_t seed[32], struct link_key *ret_key)
     crypto_scalarmult_curve25519_base(ret_key->public, ret_key->secret);
 }
 
-static void start_signing(crypto_generichash_blake2b_state *s, const char *domain, struct view payload, uint8_t out[64])
+static void start_signing(
+    crypto_generichash_blake2b_state *s, const char *domain, struct view payload, uint8_t out[64])
 {
     static const char prefix[] = "sitetree/1 ";
     crypto_generichash_blake2b_init(s, NULL, 0, 64);
@@ -102,8 +103,10 @@ static void start_signing(crypto_generichash_blake2b_state *s, const char *domai
     crypto_generichash_blake2b_final(s, out, 64);
 }
 
-/* What is signed is the 64-byte BLAKE2b of prefix, domain, NUL and payload: one pass over the payload at any size. */
-void sign_detached(const struct sign_key *key, const char *domain, struct view payload, uint8_t ret_signature[64])
+/* What is signed is the 64-byte BLAKE2b of prefix, domain, NUL and payload: one pass over the payload at any
+ * size. */
+void sign_detached(
+    const struct sign_key *key, const char *domain, struct view payload, uint8_t ret_signature[64])
 {
     crypto_generichash_blake2b_state s;
     uint8_t digest[64];
@@ -312,7 +315,8 @@ void base64_encode(struct view v, struct buf *out)
     buf_reserve(out, need);
     if (out->err)
         return;
-    sodium_bin2base64((char *)out->data + out->len, need, v.data, v.len, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    sodium_bin2base64(
+        (char *)out->data + out->len, need, v.data, v.len, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
     out->len += need - 1;
 }
 

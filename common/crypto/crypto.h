@@ -1,5 +1,6 @@
-/* Digests, signatures, link keys and key files: the only user of <sodium.h>. Every hash and signature carries a
- * domain, so that bytes made for one purpose can never stand for another. Threading: safe after crypto_init(). */
+/* Digests, signatures, link keys and key files: the only user of <sodium.h>. Every hash and signature carries
+ * a domain, so that bytes made for one purpose can never stand for another. Threading: safe after
+ * crypto_init(). */
 #pragma once
 #include "common/base/buf.h"
 #include "common/base/clock.h"
@@ -38,8 +39,10 @@ void link_key_new(struct link_key *ret_key);
 void link_key_from_seed(const uint8_t seed[32], struct link_key *ret_key);
 
 /* Ed25519 over "sitetree/1 <domain>" NUL payload. */
-void sign_detached(const struct sign_key *key, const char *domain, struct view payload, uint8_t ret_signature[64]);
-int sign_verify(const uint8_t public[32], const char *domain, struct view payload, struct view signature) MUST_CHECK; /* ERR_SIGNATURE */
+void sign_detached(
+    const struct sign_key *key, const char *domain, struct view payload, uint8_t ret_signature[64]);
+int sign_verify(const uint8_t public[32], const char *domain, struct view payload,
+    struct view signature) MUST_CHECK; /* ERR_SIGNATURE */
 
 /* The id of a hierarchy: BLAKE2b-256 of its root public key. */
 void hierarchy_id(const uint8_t root_public[32], struct hash *ret_id);
@@ -48,8 +51,8 @@ void hierarchy_id(const uint8_t root_public[32], struct hash *ret_id);
 bool secret_eq(const void *a, const void *b, size_t len);
 void secret_wipe(void *p, size_t len);
 
-/* Key files: one line "sitetree-<kind> <hex>", 0600, ours, a regular file; written by temporary file, fsync, rename.
- * kind is "sign" or "link". ERR_KEY_FILE with the reason and the chmod or chown that mends it. */
+/* Key files: one line "sitetree-<kind> <hex>", 0600, ours, a regular file; written by temporary file, fsync,
+ * rename. kind is "sign" or "link". ERR_KEY_FILE with the reason and the chmod or chown that mends it. */
 int key_file_write(const char *path, const char *kind, const void *secret, size_t len) MUST_CHECK;
 int key_file_read(const char *path, const char *kind, void *ret_secret, size_t len) MUST_CHECK;
 /* The same for whole structs (the secret seed is stored, the public part recomputed). */

@@ -66,8 +66,8 @@ int frame_parse(struct view bytes, struct frame *ret_frame)
         return err_fail(ERR_UNKNOWN_TYPE, "frame of unknown type %u", f.type);
     }
     if (body_len > t->wire || f.raw_len > t->raw)
-        return err_fail(ERR_TOO_LARGE, "%s of %u bytes (%u uncompressed), at most %u (%u)", t->word, body_len, f.raw_len,
-            t->wire, t->raw);
+        return err_fail(ERR_TOO_LARGE, "%s of %u bytes (%u uncompressed), at most %u (%u)", t->word, body_len,
+            f.raw_len, t->wire, t->raw);
     if ((f.flags & ~FRAME_ZSTD) || (!(f.flags & FRAME_ZSTD) && f.raw_len != body_len))
         return err_fail(ERR_MALFORMED, "%s with unknown flags or a wrong length", t->word);
     *ret_frame = f;
@@ -221,7 +221,8 @@ void arena_done(struct arena *a)
     a->chunks = NULL;
 }
 
-static void *unpack_capped(struct arena *a, struct view bytes, const ProtobufCMessageDescriptor *d, int *ret_err)
+static void *unpack_capped(
+    struct arena *a, struct view bytes, const ProtobufCMessageDescriptor *d, int *ret_err)
 {
     a->cap = a->used + bytes.len * 8 + 65536;
     void *m = protobuf_c_message_unpack(d, &a->allocator, bytes.len, bytes.data);
@@ -229,7 +230,8 @@ static void *unpack_capped(struct arena *a, struct view bytes, const ProtobufCMe
     return m;
 }
 
-void *message_unpack(struct arena *a, struct view bytes, size_t limit, const ProtobufCMessageDescriptor *d, int *ret_err)
+void *message_unpack(
+    struct arena *a, struct view bytes, size_t limit, const ProtobufCMessageDescriptor *d, int *ret_err)
 {
     if (bytes.len > limit) {
         *ret_err = err_fail(ERR_TOO_LARGE, "%s of %zu bytes, at most %zu", d->short_name, bytes.len, limit);
