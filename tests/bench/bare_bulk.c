@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <zstd.h>
 
-#include "bare.pb-c.h"
 #include "tests/bench/bare.h"
+#include "tests/bench/bare.pb-c.h"
 
 struct setup {
     struct records records;
