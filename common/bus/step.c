@@ -47,7 +47,8 @@ static struct effect *add_frame(struct effects *fx, enum effect_kind kind, struc
     return e;
 }
 
-static void send_frame(struct effects *fx, struct peer to, enum lane_class lane, struct blob *frame, bool early)
+static void send_frame(
+    struct effects *fx, struct peer to, enum lane_class lane, struct blob *frame, bool early)
 {
     struct effect *e = add_frame(fx, EFFECT_SEND, frame);
     if (e) {
@@ -67,7 +68,8 @@ void effects_send_early(struct effects *fx, struct peer to, enum lane_class lane
     send_frame(fx, to, lane, frame, true);
 }
 
-void effects_publish(struct effects *fx, const char *topic, enum lane_class lane, struct blob *frame, bool early)
+void effects_publish(
+    struct effects *fx, const char *topic, enum lane_class lane, struct blob *frame, bool early)
 {
     struct effect *e = add_frame(fx, EFFECT_SEND, frame);
     if (e) {
@@ -111,4 +113,38 @@ void effects_drop_links(struct effects *fx)
 void effects_stop(struct effects *fx)
 {
     add(fx, EFFECT_STOP);
+}
+
+void effects_worker(
+    struct effects *fx, enum worker worker, struct peer via, struct view topic, struct blob *frame)
+{
+    struct effect *e = add_frame(fx, EFFECT_SEND, frame);
+    if (!e)
+        return;
+    e->to = (struct peer){PEER_WORKER, worker};
+    e->via = via;
+    size_t n = topic.len < sizeof e->topic - 1 ? topic.len : sizeof e->topic - 1;
+    if (n)
+        memcpy(e->topic, topic.data, n);
+}
+
+void effects_access(struct effects *fx, const uint8_t link_key[32], const char *user)
+{
+    struct effect *e = add_frame(fx, EFFECT_ACCESS, blob_new(link_key, 32));
+    if (e && user)
+        snprintf(e->topic, sizeof e->topic, "%s", user);
+}
+
+void effects_connect(struct effects *fx, unsigned place)
+{
+    struct effect *e = add(fx, EFFECT_CONNECT);
+    if (e)
+        e->timer = place;
+}
+
+void effects_close(struct effects *fx, struct peer peer)
+{
+    struct effect *e = add(fx, EFFECT_CLOSE);
+    if (e)
+        e->to = peer;
 }
