@@ -1,9 +1,10 @@
 #include "common/bus/route.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 
 static void test_round_trip(void **state)
 {
