@@ -36,10 +36,14 @@ char *wall_text(struct wall t, char out[32])
 int wall_parse(const char *text, struct wall *ret_time)
 {
     struct tm tm = {0};
+    char back[32];
     const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (!end || strcmp(end, "Z") != 0)
+    int64_t s = end && strcmp(end, "Z") == 0 ? (int64_t)timegm(&tm) : INT64_MAX;
+    /* Written back it must be the same: strptime lets blanks, signs and a 31st of February pass. */
+    if (s > INT64_MAX / NS_PER_S || s < INT64_MIN / NS_PER_S || s == 0 ||
+        strcmp(wall_text((struct wall){s * NS_PER_S}, back), text) != 0)
         return err_fail(ERR_MALFORMED, "'%.40s' is not a time like 2026-11-20T06:10:20Z", text);
-    ret_time->ns = (int64_t)timegm(&tm) * NS_PER_S;
+    ret_time->ns = s * NS_PER_S;
     return 0;
 }
 
@@ -71,7 +75,7 @@ int duration_parse(const char *text, int64_t *ret_ns)
     char *end;
     errno = 0;
     long long n = strtoll(text, &end, 10);
-    if (end != text && errno == 0 && n >= 0)
+    if (*text >= '0' && *text <= '9' && errno == 0)
         for (size_t i = 0; i < sizeof units / sizeof *units; i++)
             if (strcmp(end, units[i].unit) == 0 && n <= INT64_MAX / units[i].ns) {
                 *ret_ns = n * units[i].ns;

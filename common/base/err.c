@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/id.h"
+
 static __thread char text[1024];
 static __thread int text_code;
 
@@ -76,6 +78,7 @@ static void keep(int code, const char *before, const char *fmt, va_list ap)
         used += 2 + rest;
     }
     line[used] = 0;
+    text_make_clean(line); /* it may quote what strangers sent, and ends on terminals and in messages */
     memcpy(text, line, used + 1);
     text_code = code;
 }

@@ -8,7 +8,7 @@
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
-/* code, number, word, sentence, hint (a command line that parses, or "" where only the context can tell).
+/* code, number, word, sentence, hint (a command line that parses).
  * Negative errno values are passed through unchanged; ours begin at -1000. Numbers never change. */
 #define ERR_TABLE(X)                                                                                         \
     X(ERR_NOT_FOUND, -1000, "not-found", "no such thing", "sitetree --help")                                 \
@@ -68,7 +68,8 @@ const char *err_hint(int code);
 /* The code that belongs to a word, or ERR_INTERNAL. */
 int err_from_word(const char *word);
 
-/* Starts the text of a failure and returns the code: return err_fail(ERR_TOKEN, "token: %s", why); */
+/* Texts are cut at 1023 bytes and are always clean (id.h, text_is_clean). Arguments may be err_text() itself.
+ * Starts the text of a failure and returns the code: return err_fail(ERR_TOKEN, "token: %s", why); */
 int err_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "fmt: " before the text (or before the sentence of the code, where nothing was said). 0 stays 0. */
 int err_wrap(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -76,12 +76,11 @@ int hex_decode(const char *text, void *out, size_t len)
     uint8_t *p = out;
     if (strlen(text) != 2 * len)
         return err_fail(ERR_MALFORMED, "%zu hex digits, not %zu", strlen(text), 2 * len);
-    for (size_t i = 0; i < len; i++) {
-        int hi = nibble(text[2 * i]), lo = nibble(text[2 * i + 1]);
-        if (hi < 0 || lo < 0)
+    for (size_t i = 0; i < 2 * len; i++)
+        if (nibble(text[i]) < 0)
             return err_fail(ERR_MALFORMED, "not a hex digit");
-        p[i] = (uint8_t)(hi << 4 | lo);
-    }
+    for (size_t i = 0; i < len; i++)
+        p[i] = (uint8_t)(nibble(text[2 * i]) << 4 | nibble(text[2 * i + 1]));
     return 0;
 }
 
@@ -96,30 +95,45 @@ char *hash_short(const struct hash *h, char out[9])
     return hex_encode(h->b, 4, out);
 }
 
+/* Length of the clean character at p, 0 when there is none. */
+static size_t clean_character(const uint8_t *p, const uint8_t *end)
+{
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    uint8_t c = *p;
+    if (c < 0x80)
+        return (c < 0x20 && c != '\t' && c != '\n') || c == 0x7f ? 0 : 1;
+    size_t more = (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : 0;
+    if (more == 0 || (size_t)(end - p) < more + 1)
+        return 0;
+    uint32_t u = c & (0x3fu >> more);
+    for (size_t i = 1; i <= more; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        u = u << 6 | (p[i] & 0x3fu);
+    }
+    return u < least[more] || u > 0x10ffff || (u >= 0xd800 && u <= 0xdfff) || u < 0xa0 ? 0 : more + 1;
+}
+
 bool text_is_clean(struct view v)
 {
     const uint8_t *p = v.data, *end = v.data + v.len;
     while (p < end) {
-        uint8_t c = *p;
-        size_t more = c < 0x80             ? 0
-                      : (c & 0xe0) == 0xc0 ? 1
-                      : (c & 0xf0) == 0xe0 ? 2
-                      : (c & 0xf8) == 0xf0 ? 3
-                                           : 9;
-        if (more == 9 || (size_t)(end - p) < more + 1)
+        size_t n = clean_character(p, end);
+        if (n == 0)
             return false;
-        if (more == 0 && ((c < 0x20 && c != '\t' && c != '\n') || c == 0x7f))
-            return false;
-        uint32_t u = more == 0 ? c : c & (0x3fu >> more);
-        for (size_t i = 1; i <= more; i++) {
-            if ((p[i] & 0xc0) != 0x80)
-                return false;
-            u = u << 6 | (p[i] & 0x3fu);
-        }
-        static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-        if (u < least[more] || u > 0x10ffff || (u >= 0xd800 && u <= 0xdfff) || (u >= 0x80 && u < 0xa0))
-            return false;
-        p += more + 1;
+        p += n;
     }
     return true;
+}
+
+char *text_make_clean(char *s)
+{
+    uint8_t *p = (uint8_t *)s, *end = p + strlen(s);
+    while (p < end) {
+        size_t n = clean_character(p, end);
+        if (n == 0)
+            *p = '?';
+        p += n ? n : 1;
+    }
+    return s;
 }

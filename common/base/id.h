@@ -45,3 +45,5 @@ char *fingerprint_text(const struct hash *h, char out[15]);
 char *hash_short(const struct hash *h, char out[9]);
 /* True when the bytes are valid UTF-8 without NUL and other control characters (tab and newline pass). */
 bool text_is_clean(struct view v);
+/* Puts a question mark in place of every byte that keeps s from being clean; returns s. */
+char *text_make_clean(char *s);

@@ -7,6 +7,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/clock.h"
+#include "common/base/id.h"
 
 static const char *process_name = "sitetree";
 static char site_name[64];
@@ -33,7 +34,7 @@ static void quoted(struct buf *b, const char *s)
     for (; *s; s++) {
         if (*s == '"' || *s == '\\')
             buf_u8(b, '\\');
-        if ((unsigned char)*s < 0x20)
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
             buf_fmt(b, "\\u%04x", (unsigned char)*s);
         else
             buf_u8(b, (uint8_t)*s);
@@ -43,6 +44,10 @@ static void quoted(struct buf *b, const char *s)
 
 static void pair(struct buf *b, const char *key, const char *value)
 {
+    AUTO_FREE char *copy = NULL;
+    /* A value that is not clean must reach neither a terminal nor a JSON reader as it is. */
+    if (!text_is_clean(view_str(value)) && (copy = strdup(value)))
+        value = text_make_clean(copy);
     if (form == LOG_JSON) {
         buf_fmt(b, ",\"%s\":", key);
         quoted(b, value);

@@ -187,7 +187,8 @@ int file_write_whole(const char *path, struct view content, unsigned mode)
         rc = -errno;
     if (rc) {
         unlink(tmp);
-        return err_fail(rc == -EIO || rc == -ENOSPC ? ERR_DISK : rc, "%s: %s", path, strerror(-rc));
+        return err_fail(
+            rc == -EIO || rc == -ENOSPC || rc == -EDQUOT ? ERR_DISK : rc, "%s: %s", path, strerror(-rc));
     }
     return sync_folder_of(path);
 }
@@ -250,28 +251,25 @@ int key_file_read(const char *path, const char *kind, void *ret_secret, size_t l
 {
     CLEANUP(close_cleanup) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return err_fail(ERR_KEY_FILE, "%s: %s", path, strerror(errno));
+        return err_fail(ERR_KEY_FILE, "%s: %s", path,
+            errno == ELOOP ? "a symbolic link, not a regular file" : strerror(errno));
     int rc = key_file_check(fd, path);
     if (rc)
         return rc;
-    struct buf b = {0};
-    char want[64];
-    rc = read_fd(fd, path, 512, &b);
+    char line[512], want[64]; /* not on the heap: wiped below, and never copied by a growing buffer */
+    ssize_t got = read(fd, line, sizeof line - 1);
     int n = snprintf(want, sizeof want, "sitetree-%s ", kind);
-    size_t expect = (size_t)n + 2 * len;
-    if (!rc && (b.len < expect || memcmp(b.data, want, (size_t)n) != 0))
-        rc = err_fail(ERR_KEY_FILE, "%s: not a %s key file", path, kind);
-    if (!rc) {
-        while (b.len > expect && (b.data[b.len - 1] == '\n' || b.data[b.len - 1] == ' '))
-            b.len--;
-        buf_u8(&b, 0);
-        rc = b.err ? b.err : hex_decode((const char *)b.data + n, ret_secret, len);
-        if (rc)
+    if (got < 0) {
+        rc = err_fail(ERR_KEY_FILE, "%s: %s", path, strerror(errno));
+    } else {
+        while (got > 0 && (line[got - 1] == '\n' || line[got - 1] == ' '))
+            got--;
+        line[got] = 0;
+        if (strlen(line) != (size_t)got || strncmp(line, want, (size_t)n) != 0 ||
+            hex_decode(line + n, ret_secret, len))
             rc = err_fail(ERR_KEY_FILE, "%s: not a %s key file", path, kind);
     }
-    if (b.data)
-        secret_wipe(b.data, b.cap);
-    buf_done(&b);
+    secret_wipe(line, sizeof line);
     return rc;
 }
 

@@ -161,8 +161,10 @@ struct arena_chunk {
 static void *arena_alloc(void *ctx, size_t size)
 {
     struct arena *a = ctx;
+    if (size > a->cap)
+        return NULL;
     size = (size + 15) & ~(size_t)15;
-    if (size > a->cap || a->used > a->cap - size)
+    if (a->used > a->cap || size > a->cap - a->used)
         return NULL;
     struct arena_chunk *c = a->chunks;
     if (!c || c->size - c->used < size) {
@@ -207,11 +209,8 @@ void arena_reset(struct arena *a)
         memset(keep->data, 0, keep->used);
         keep->used = 0;
     }
-    free(a->spare);
-    a->spare = NULL;
     a->chunks = keep;
     a->used = 0;
-    a->allocator.allocator_data = a;
 }
 
 void arena_done(struct arena *a)
@@ -221,9 +220,72 @@ void arena_done(struct arena *a)
     a->chunks = NULL;
 }
 
+static bool varint_read(struct reader *r, uint64_t *ret_value)
+{
+    uint64_t v = 0;
+    for (unsigned shift = 0; shift < 64; shift += 7) {
+        uint8_t c = read_u8(r);
+        v |= (uint64_t)(c & 0x7f) << shift;
+        if (!(c & 0x80)) {
+            *ret_value = v;
+            return !r->bad;
+        }
+    }
+    return false;
+}
+
+static bool strings_whole(struct view bytes, const ProtobufCMessageDescriptor *d, unsigned depth);
+
+static bool field_whole(struct view v, uint64_t number, const ProtobufCMessageDescriptor *d, unsigned depth)
+{
+    const ProtobufCFieldDescriptor *f =
+        number > UINT32_MAX ? NULL : protobuf_c_message_descriptor_get_field(d, (unsigned)number);
+    if (!f || v.len == 0)
+        return true;
+    if (f->type == PROTOBUF_C_TYPE_STRING)
+        return !memchr(v.data, 0, v.len);
+    return f->type != PROTOBUF_C_TYPE_MESSAGE || strings_whole(v, f->descriptor, depth - 1);
+}
+
+/* False when a string field holds a NUL: legal in protobuf, but the decoded C string would end there, and two
+ * different names would become one. depth ends what the schema (no recursive messages) ends anyway. */
+static bool strings_whole(struct view bytes, const ProtobufCMessageDescriptor *d, unsigned depth)
+{
+    struct reader r = reader_of(bytes);
+    uint64_t tag, n;
+    while (r.rest.len && !r.bad && depth) {
+        if (!varint_read(&r, &tag))
+            return false;
+        switch (tag & 7) {
+        case 0:
+            if (!varint_read(&r, &n))
+                return false;
+            break;
+        case 1:
+            read_bytes(&r, 8);
+            break;
+        case 2:
+            if (!varint_read(&r, &n) || n > r.rest.len || !field_whole(read_bytes(&r, n), tag >> 3, d, depth))
+                return false;
+            break;
+        case 5:
+            read_bytes(&r, 4);
+            break;
+        default:
+            return false;
+        }
+    }
+    return !r.bad && depth;
+}
+
 static void *unpack_capped(
     struct arena *a, struct view bytes, const ProtobufCMessageDescriptor *d, int *ret_err)
 {
+    if (!strings_whole(bytes, d, 8)) {
+        *ret_err = err_fail(ERR_MALFORMED, "%s of %zu bytes does not decode", d->short_name, bytes.len);
+        return NULL;
+    }
+    a->allocator = (ProtobufCAllocator){arena_alloc, arena_ignore, a}; /* the arena may have been moved */
     a->cap = a->used + bytes.len * 8 + 65536;
     void *m = protobuf_c_message_unpack(d, &a->allocator, bytes.len, bytes.data);
     *ret_err = m ? 0 : err_fail(ERR_MALFORMED, "%s of %zu bytes does not decode", d->short_name, bytes.len);
@@ -244,15 +306,9 @@ void *frame_unpack(struct arena *a, const struct frame *f, const ProtobufCMessag
 {
     if (!(f->flags & FRAME_ZSTD))
         return unpack_capped(a, f->body, d, ret_err);
-    struct buf raw = {0};
+    AUTO_BUF raw = {0}; /* decoding copies */
     *ret_err = zstd_unpack(f->body, f->raw_len, &raw);
-    if (*ret_err) {
-        buf_done(&raw);
-        return NULL;
-    }
-    free(a->spare);
-    a->spare = raw.data; /* lives as long as the message that was read from it */
-    return unpack_capped(a, buf_view(&raw), d, ret_err);
+    return *ret_err ? NULL : unpack_capped(a, buf_view(&raw), d, ret_err);
 }
 
 void message_pack(const ProtobufCMessage *m, struct buf *out)
@@ -287,8 +343,10 @@ int zstd_unpack(struct view src, size_t raw_len, struct buf *out)
 {
     if (!decompressor && !(decompressor = ZSTD_createDCtx()))
         return -ENOMEM;
-    if (ZSTD_getFrameContentSize(src.data, src.len) != raw_len)
-        return err_fail(ERR_MALFORMED, "compressed data does not have its announced size of %zu", raw_len);
+    if (ZSTD_getFrameContentSize(src.data, src.len) != raw_len ||
+        ZSTD_findFrameCompressedSize(src.data, src.len) != src.len)
+        return err_fail(
+            ERR_MALFORMED, "compressed data is not one frame of the announced %zu bytes", raw_len);
     buf_reserve(out, raw_len ? raw_len : 1);
     if (out->err)
         return out->err;

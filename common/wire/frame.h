@@ -85,7 +85,6 @@ struct arena {
     ProtobufCAllocator allocator;
     struct arena_chunk *chunks;
     size_t used, cap;
-    uint8_t *spare; /* decompressed body */
 };
 void arena_init(struct arena *a);
 void arena_reset(struct arena *a);
@@ -97,9 +96,9 @@ static inline void arena_cleanup(struct arena *a)
 #define AUTO_ARENA CLEANUP(arena_cleanup) struct arena
 
 /* Unpacks the body of a parsed frame (decompressing under the type's limit) with a cap of 8 times its size
- * and 64 KiB. NULL with *ret_err = ERR_MALFORMED or ERR_TOO_LARGE. The result is borrowed from the arena. The
- * descriptor must be the one of the frame's type; use the FRAME_UNPACK macro: Sitetree__Hello *h =
- * FRAME_UNPACK(&arena, &frame, hello, &rc);                                                */
+ * and 64 KiB; a string with a NUL in it is malformed. NULL with *ret_err = ERR_MALFORMED or ERR_TOO_LARGE.
+ * The result is borrowed from the arena. The descriptor must be the one of the frame's type: use
+ * FRAME_UNPACK, as in Sitetree__Hello *h = FRAME_UNPACK(&arena, &frame, hello, &rc); */
 void *frame_unpack(struct arena *a, const struct frame *f, const ProtobufCMessageDescriptor *d, int *ret_err);
 #define FRAME_UNPACK(arena, frame, message, ret_err)                                                         \
     frame_unpack((arena), (frame), &sitetree__##message##__descriptor, (ret_err))
