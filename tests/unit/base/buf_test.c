@@ -1,9 +1,10 @@
-#include <cmocka.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "common/base/buf.h"
