@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/base/id.h"
 #include "common/base/word.h"
 #include "common/config/value.h"
 
