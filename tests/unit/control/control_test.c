@@ -51,12 +51,12 @@ static void on_request(void *ctx, uint64_t command, const char *json, size_t len
         return;
     }
     int n = (int)json_integer_value(json_object_get(r.args, "answers"));
-    for (int i = 0; i < n; i++) {
+    /* A client that has its fill closes between two answers: ERR_NOT_FOUND. */
+    for (int i = 0, rc = 0; i < n && rc == 0; i++) {
         struct blob *b =
             control_answer("echo", (struct wall){1000000000}, json_integer(i), i == n - 1 ? 3 : 0, i < n - 1);
-        assert_int_equal(control_server_reply(f->server, command, (const char *)blob_view(b).data,
-                             blob_view(b).len, i < n - 1),
-            0);
+        rc = control_server_reply(
+            f->server, command, (const char *)blob_view(b).data, blob_view(b).len, i < n - 1);
         blob_free(b);
     }
     control_request_done(&r);
