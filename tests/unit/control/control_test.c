@@ -509,11 +509,11 @@ static void requests_are_taken_apart_and_errors_put_together(void **state)
     assert_string_equal(r.command, "x");
     assert_true(json_is_object(r.args));
     control_request_done(&r);
-    int rc = err_fail(ERR_TIMEOUT, "site \"b\\1\": \x01");
+    int rc = err_fail(ERR_TIMEOUT, "site \"b\\1\": x");
     struct blob *b = control_error(rc, "sitetree tree");
     assert_int_equal(blob_view(b).len,
         strlen("{\"schema\":\"sitetree.error/1\",\"code\":\"timeout\",\"message\":"
-               "\"site \\\"b\\\\1\\\": \\u0001\",\"hint\":\"sitetree tree\",\"exit\":4,\"more\":false}"));
+               "\"site \\\"b\\\\1\\\": x\",\"hint\":\"sitetree tree\",\"exit\":4,\"more\":false}"));
     blob_free(b);
     b = control_error(err_fail(ERR_TOKEN, "\xff"), NULL);
     assert_non_null(b);
