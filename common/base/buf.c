@@ -146,8 +146,9 @@ uint64_t read_be64(struct reader *r)
 struct blob {
     atomic_uint owners;
     size_t len;
-    uint8_t *data; /* behind the struct, or taken from a buffer */
-    bool separate;
+    const uint8_t *data;        /* behind the struct, or elsewhere */
+    void (*release)(void *arg); /* NULL: the bytes are behind the struct */
+    void *arg;
 };
 
 struct blob *blob_new(const void *data, size_t len)
@@ -155,25 +156,31 @@ struct blob *blob_new(const void *data, size_t len)
     struct blob *b = malloc(sizeof *b + len);
     if (!b)
         return NULL;
+    uint8_t *copy = (uint8_t *)(b + 1);
+    *b = (struct blob){.len = len, .data = copy};
     atomic_init(&b->owners, 1);
-    b->len = len;
-    b->data = (uint8_t *)(b + 1);
-    b->separate = false;
     if (len)
-        memcpy(b->data, data, len);
+        memcpy(copy, data, len);
+    return b;
+}
+
+struct blob *blob_wrap(const void *data, size_t len, void (*release)(void *arg), void *arg)
+{
+    struct blob *b = malloc(sizeof *b);
+    if (!b) {
+        release(arg);
+        return NULL;
+    }
+    *b = (struct blob){.len = len, .data = data, .release = release, .arg = arg};
+    atomic_init(&b->owners, 1);
     return b;
 }
 
 struct blob *blob_take(struct buf *from)
 {
-    struct blob *b = from->err ? NULL : malloc(sizeof *b);
-    if (b) {
-        atomic_init(&b->owners, 1);
-        b->len = from->len;
-        b->data = from->data;
-        b->separate = true;
+    struct blob *b = from->err ? NULL : blob_wrap(from->data, from->len, free, from->data);
+    if (b || !from->err)
         *from = (struct buf){0};
-    }
     buf_done(from);
     return b;
 }
@@ -188,8 +195,8 @@ void blob_free(struct blob *b)
 {
     if (!b || atomic_fetch_sub(&b->owners, 1) != 1)
         return;
-    if (b->separate)
-        free(b->data);
+    if (b->release)
+        b->release(b->arg);
     free(b);
 }
 

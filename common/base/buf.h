@@ -69,9 +69,12 @@ struct view read_bytes(struct reader *r, size_t len); /* borrows from the view *
 struct blob;
 struct blob *blob_new(const void *data, size_t len); /* copies; NULL on no memory */
 struct blob *blob_take(struct buf *b);               /* consumes the buffer; NULL on its error */
-struct blob *blob_ref(struct blob *b);               /* returns b with one more owner */
-void blob_free(struct blob *b);                      /* takes NULL */
-struct view blob_view(const struct blob *b);         /* until the last owner frees it */
+/* Bytes that live elsewhere: release(arg) is called when the last owner frees the blob, in whichever thread
+ * that is, and at once when there is no memory (then NULL). */
+struct blob *blob_wrap(const void *data, size_t len, void (*release)(void *arg), void *arg);
+struct blob *blob_ref(struct blob *b);       /* returns b with one more owner */
+void blob_free(struct blob *b);              /* takes NULL */
+struct view blob_view(const struct blob *b); /* until the last owner frees it */
 
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 static inline void buf_cleanup(struct buf *b)
