@@ -1,0 +1,213 @@
+/* Shared by the files of the world; tests include world.h. */
+#pragma once
+#include <stdlib.h>
+
+#include "common/crypto/crypto.h"
+#include "common/wire/frame.h"
+#include "tests/lib/world.h"
+
+#define IPC_LATENCY (NS_PER_MS / 20)
+#define DETECT_LATENCY (30 * NS_PER_MS) /* until both ends know that a link was cut */
+#define CONNECT_LATENCY (50 * NS_PER_MS)
+#define SILENCE (180 * NS_PER_S) /* until a muted link counts as down */
+#define WORKER_BACKOFF NS_PER_S
+#define WALL_START (INT64_C(1795000000) * NS_PER_S)
+#define TRACE_LINES 50
+#define MAX_TIMERS 128
+
+/* chance: splitmix64, one stream each */
+struct chance {
+    uint64_t state;
+};
+uint64_t chance_next(struct chance *c);
+uint64_t chance_below(struct chance *c, uint64_t below);
+int64_t chance_between(struct chance *c, int64_t low, int64_t high);
+void chance_fill(void *chance, void *out, size_t len); /* for struct random_source */
+
+enum event_kind {
+    EVENT_START,   /* proc */
+    EVENT_IPC,     /* proc: frame from `from` */
+    EVENT_TIMER,   /* proc: number, stamp */
+    EVENT_COMMAND, /* proc: frame is the JSON text */
+    EVENT_JOB,     /* proc: number, frame is the argument */
+    EVENT_SENT,    /* link, down: the line is free again */
+    EVENT_ARRIVE,  /* link, down, connection: frame */
+    EVENT_CONNECT, /* link */
+    EVENT_LINK,    /* link: one end (proc) learns of its state */
+    EVENT_SILENCE, /* link: muted for long, both ends give up */
+    EVENT_CALL,    /* fn, ctx */
+};
+struct event {
+    enum event_kind kind;
+    int64_t at;
+    uint64_t seq;
+    struct world_process *proc;
+    unsigned life;
+    struct world_link *link;
+    unsigned connection;
+    bool down, hint, up;
+    uint8_t lane;
+    char topic[200];
+    struct peer from;
+    struct blob *frame;
+    unsigned timer;
+    uint64_t stamp, command;
+    void (*fn)(struct world *w, void *ctx);
+    void *ctx;
+};
+
+struct world_process {
+    struct world *w;
+    struct world_site *site;
+    const struct world_core *type;
+    const char *word; /* "worker", "node" */
+    void *core;
+    struct store *store;
+    const void *config;
+    unsigned life; /* grows at each start and each death */
+    unsigned starts;
+    int64_t booted;
+    struct chance chance;
+    struct random_source random;
+    struct effects fx;
+    bool starting;
+    struct {
+        uint64_t stamp;
+        bool set;
+    } timers[MAX_TIMERS];
+    struct world_shown shown; /* last seen committed */
+    bool has_shown;
+};
+
+struct world_site {
+    struct world *w;
+    char code[32];
+    unsigned index;
+    struct world_site *parent;
+    struct world_link *up_link; /* to the parent; NULL for the first site */
+    bool up;
+    int64_t paused_until;
+    int64_t skew;
+    struct world_process worker, node;
+    bool has_node;
+    unsigned crash_at, points;
+    bool full;
+    struct world_counts counts;
+    uint64_t signed_generation; /* what the world signed in the node's place */
+    struct epoch signed_epoch;
+    struct world_event *notes;
+    size_t n_notes;
+    struct world_status status;
+};
+
+struct lane_queue {
+    struct event **list; /* EVENT_ARRIVE that wait for the line */
+    size_t n, cap, first;
+};
+struct world_way { /* one direction */
+    struct lane_queue lanes[CLASS_COUNT];
+    bool busy;
+    uint64_t queued_bytes;
+    int64_t last_arrival[2][CLASS_COUNT]; /* keeps order within a lane: [hint][class] */
+};
+struct frame_hook {
+    bool armed;
+    unsigned type, nth;
+    enum world_when when;
+    enum world_act act;
+};
+struct world_link {
+    struct world *w;
+    struct world_site *parent, *child;
+    bool cut, muted, no_hints;
+    bool connected; /* messages flow under `connection` */
+    bool connecting;
+    unsigned connection; /* grows at each change */
+    unsigned
+        last_words; /* connection whose messages from a crashed end still arrive: they were in its kernel */
+    bool last_words_down;
+    int64_t last_words_until;
+    uint32_t session; /* the parent's number for the child */
+    bool told[2];     /* [0] the parent's, [1] the child's worker believes that the link is up */
+    uint32_t told_session[2];
+    struct world_faults faults;
+    struct world_way ways[2]; /* [down] */
+    struct frame_hook hook;
+    world_tamper_fn tamper;
+    void *tamper_ctx;
+};
+
+struct world {
+    struct world_options opt;
+    struct chance chance;
+    int64_t now;
+    uint64_t seq, steps;
+    struct event **heap;
+    size_t n_heap, cap_heap;
+    struct world_site **sites;
+    unsigned n_sites;
+    uint32_t sessions;
+    char trace[TRACE_LINES][256];
+    uint64_t trace_n, trace_hash;
+    char breach[512];
+    bool broken;
+    /* keys the world signs with in the node's place */
+    struct hash hierarchy;
+    struct sign_key head_key;
+    /* a command that waits for its answer */
+    uint64_t commands, waiting_command;
+    json_t *answer;
+    bool answered;
+    /* what the first site has shown, by head: every other site must show the same */
+    struct seen_head *heads;
+    size_t n_heads, cap_heads;
+    void *catalogue; /* world_catalogue.c */
+    void (*catalogue_free)(void *catalogue);
+};
+
+/* world_queue.c */
+struct event *event_new(struct world *w, enum event_kind kind, int64_t at);
+void event_push(struct world *w, struct event *e); /* takes it */
+struct event *event_pop(struct world *w);          /* NULL: nothing left */
+void event_free(struct event *e);
+void trace(struct world *w, const struct world_site *s, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void trace_bytes(struct world *w, struct view bytes); /* into the hash only */
+void *must(void *p);                                  /* aborts on NULL */
+
+/* world_link.c */
+void link_send(
+    struct world_link *l, bool down, bool hint, const char *topic, uint8_t lane, struct blob *frame);
+void link_crashed(struct world_link *l, const struct world_site *dead); /* before link_update */
+void link_update(struct world_link *l); /* connects or drops after a change of its ends */
+void link_drop(struct world_link *l, const char *why, bool tell);
+void link_event(struct world_link *l, struct event *e);
+void link_done(struct world_link *l);
+struct world_link *link_of_session(struct world_site *parent, uint32_t session);
+
+/* world.c */
+struct world_site *site_find(struct world *w, const char *code); /* aborts on an unknown code */
+
+/* world_step.c */
+void process_give(struct world_process *p, const struct input *in);
+void site_crash(struct world_site *s);
+void site_start(struct world_site *s);
+void site_update_links(struct world_site *s);
+void process_born(struct world_process *p);
+void process_start(struct world_process *p, int64_t delay);
+void process_end(struct world_process *p);
+
+/* world_shim.c: the node's part where there is no node */
+void shim_on_worker(struct world_process *p, const struct effect *e);
+void shim_hello(struct world_process *p); /* after a start: who we are, and the links */
+void shim_link(struct world_process *p, struct world_link *l, bool up, const char *cause);
+void shim_give_frame(struct world_process *p, struct blob *frame);
+
+/* world_check.c */
+struct seen_head {
+    struct epoch epoch;
+    uint64_t generation;
+    struct hash head, root, content;
+    uint64_t records;
+};
+void check_committed(struct world_process *p); /* after each commit of a worker */
+void check_links(struct world *w);

@@ -1,0 +1,366 @@
+#include <stdlib.h>
+
+#include "tests/lib/world_internal.h"
+
+/* A message waits in the queue of its class until the line is free (at once where the link has no rate), is
+ * under way for the latency, and arrives in order within its lane and class unless a fault moves it. */
+
+static bool hit(struct world *w, unsigned per_mille)
+{
+    return per_mille && chance_below(&w->chance, 1000) < per_mille;
+}
+
+static void queue_push(struct lane_queue *q, struct event *e)
+{
+    if (q->first + q->n == q->cap && q->first) {
+        memmove(q->list, q->list + q->first, q->n * sizeof(struct event *));
+        q->first = 0;
+    }
+    if (q->n == q->cap) {
+        q->cap = q->cap ? q->cap * 2 : 16;
+        q->list = must(realloc(q->list, q->cap * sizeof(struct event *)));
+    }
+    q->list[q->first + q->n++] = e;
+}
+
+static struct event *queue_pop(struct lane_queue *q)
+{
+    if (!q->n)
+        return NULL;
+    q->n--;
+    return q->list[q->first++];
+}
+
+static void way_clear(struct world_way *way)
+{
+    for (unsigned c = 0; c < CLASS_COUNT; c++) {
+        struct event *e;
+        while ((e = queue_pop(&way->lanes[c])))
+            event_free(e);
+        way->lanes[c].first = 0;
+    }
+    way->queued_bytes = 0;
+    way->busy = false;
+    memset(way->last_arrival, 0, sizeof way->last_arrival);
+}
+
+void link_done(struct world_link *l)
+{
+    for (unsigned d = 0; d < 2; d++) {
+        way_clear(&l->ways[d]);
+        for (unsigned c = 0; c < CLASS_COUNT; c++)
+            free(l->ways[d].lanes[c].list);
+    }
+    free(l);
+}
+
+static void depart(struct world_link *l, struct event *e)
+{
+    struct world *w = l->w;
+    struct world_way *way = &l->ways[e->down];
+    int64_t at = w->now + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max);
+    if (hit(w, l->faults.delay))
+        at += chance_between(&w->chance, 0, l->faults.delay_max);
+    int64_t *last = &way->last_arrival[e->hint][e->lane];
+    if (hit(w, l->faults.reorder))
+        at += chance_between(&w->chance, 0, l->faults.delay_max); /* others may pass it */
+    else if (at < *last)
+        at = *last;
+    else
+        *last = at;
+    e->at = at;
+    event_push(w, e);
+}
+
+static void line_next(struct world_link *l, bool down)
+{
+    struct world_way *way = &l->ways[down];
+    while (!way->busy) {
+        struct event *e = NULL;
+        for (unsigned c = 0; c < CLASS_COUNT && !e; c++)
+            e = queue_pop(&way->lanes[c]);
+        if (!e)
+            return;
+        size_t len = blob_view(e->frame).len;
+        way->queued_bytes -= len;
+        if (l->faults.rate) {
+            way->busy = true;
+            struct event *sent = event_new(
+                l->w, EVENT_SENT, l->w->now + (int64_t)((double)len * 1e9 / (double)l->faults.rate));
+            sent->link = l;
+            sent->down = down;
+            sent->connection = l->connection;
+            event_push(l->w, sent);
+        }
+        depart(l, e);
+    }
+}
+
+void link_send(
+    struct world_link *l, bool down, bool hint, const char *topic, uint8_t lane, struct blob *frame)
+{
+    struct world *w = l->w;
+    if (!l->connected || l->muted || (hint && l->no_hints) || hit(w, l->faults.drop)) {
+        trace(
+            w, down ? l->parent : l->child, "lost on the way %s %s", down ? "to" : "up from", l->child->code);
+        return;
+    }
+    unsigned copies = hit(w, l->faults.duplicate) ? 2 : 1;
+    for (unsigned i = 0; i < copies; i++) {
+        struct event *e = event_new(w, EVENT_ARRIVE, 0);
+        e->link = l;
+        e->down = down;
+        e->hint = hint;
+        e->lane = lane < CLASS_COUNT ? lane : CLASS_BULK;
+        e->connection = l->connection;
+        e->frame = blob_ref(frame);
+        memcpy(e->topic, topic, strnlen(topic, sizeof e->topic - 1));
+        l->ways[down].queued_bytes += blob_view(frame).len;
+        queue_push(&l->ways[down].lanes[e->lane], e);
+    }
+    line_next(l, down);
+}
+
+static void tell_end(struct world_link *l, struct world_process *p, bool up, int64_t delay)
+{
+    struct event *e = event_new(l->w, EVENT_LINK, l->w->now + delay);
+    e->link = l;
+    e->proc = p;
+    e->life = p->life;
+    e->connection = l->connection;
+    e->up = up;
+    event_push(l->w, e);
+}
+
+void link_drop(struct world_link *l, const char *why, bool tell)
+{
+    if (!l->connected)
+        return;
+    trace(l->w, l->child, "link to %s down: %s", l->parent->code, why);
+    l->connected = false;
+    l->connection++;
+    way_clear(&l->ways[0]);
+    way_clear(&l->ways[1]);
+    if (tell) {
+        tell_end(l, &l->parent->worker, false, DETECT_LATENCY);
+        tell_end(l, &l->child->worker, false, DETECT_LATENCY);
+    }
+}
+
+void link_crashed(struct world_link *l, const struct world_site *dead)
+{
+    if (!l->connected || chance_below(&l->w->chance, 2))
+        return;
+    l->last_words = l->connection;
+    l->last_words_down = dead == l->parent;
+    l->last_words_until = l->w->now + DETECT_LATENCY;
+}
+
+void link_update(struct world_link *l)
+{
+    struct world *w = l->w;
+    bool can =
+        !l->cut && l->parent->up && l->child->up && !l->parent->paused_until && !l->child->paused_until;
+    if (!can) {
+        link_drop(l, l->cut ? "cut" : "an end is away", true);
+    } else if (!l->connected && !l->connecting && !l->muted) {
+        l->connecting = true;
+        struct event *e = event_new(w, EVENT_CONNECT,
+            w->now + CONNECT_LATENCY + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max));
+        e->link = l;
+        event_push(w, e);
+    }
+}
+
+static void connect_now(struct world_link *l)
+{
+    struct world *w = l->w;
+    l->connecting = false;
+    if (l->cut || l->muted || !l->parent->up || !l->child->up || l->parent->paused_until ||
+        l->child->paused_until)
+        return;
+    l->connected = true;
+    l->connection++;
+    l->session = ++w->sessions;
+    trace(w, l->child, "link to %s up, session %u", l->parent->code, l->session);
+    tell_end(l, &l->parent->worker, true, IPC_LATENCY);
+    tell_end(l, &l->child->worker, true, IPC_LATENCY);
+}
+
+struct world_link *link_of_session(struct world_site *parent, uint32_t session)
+{
+    struct world *w = parent->w;
+    for (unsigned i = 0; i < w->n_sites; i++) {
+        struct world_link *l = w->sites[i]->up_link;
+        if (l && l->parent == parent && l->connected && l->session == session)
+            return l;
+    }
+    return NULL;
+}
+
+static void act(struct world_link *l, enum world_act a)
+{
+    switch (a) {
+    case WORLD_CUT:
+        world_cut(l->w, l->child->code);
+        break;
+    case WORLD_CRASH_CHILD:
+        site_crash(l->child);
+        break;
+    case WORLD_CRASH_PARENT:
+        site_crash(l->parent);
+        break;
+    case WORLD_LOSE:
+        break;
+    }
+}
+
+static void deliver(struct world_link *l, struct event *e)
+{
+    struct world_site *to = e->down ? l->child : l->parent;
+    struct input in = {
+        .kind = INPUT_FRAME, .frame = e->frame, .body = blob_view(e->frame), .topic = view_str(e->topic)};
+    if (!e->down)
+        in.from = (struct peer){PEER_CHILD, l->session};
+    else
+        in.from = (struct peer){e->hint ? PEER_CHILDREN : PEER_PARENT, 0};
+    process_give(&to->worker, &in);
+}
+
+static void arrive(struct world_link *l, struct event *e)
+{
+    struct world *w = l->w;
+    bool late =
+        e->connection == l->last_words && e->down == l->last_words_down && w->now < l->last_words_until;
+    if (!late && (e->connection != l->connection || !l->connected || l->muted))
+        return;
+    struct frame f;
+    unsigned type = frame_parse(blob_view(e->frame), &f) == 0 ? f.type : 0;
+    bool fire = l->hook.armed && l->hook.type == type && --l->hook.nth == 0;
+    if (fire) {
+        l->hook.armed = false;
+        trace(w, l->child, "hook on %s", frame_type_word(type));
+    }
+    if (fire && l->hook.when != WORLD_AFTER) {
+        act(l, l->hook.act);
+        if (l->hook.when == WORLD_INSTEAD || (!late && (e->connection != l->connection || !l->connected)))
+            return;
+    }
+    if (l->tamper) {
+        struct blob *other = l->tamper(l->tamper_ctx, w, e->down, type, e->frame);
+        if (!other) {
+            trace(w, l->child, "%s taken away", frame_type_word(type));
+            return;
+        }
+        blob_free(e->frame);
+        e->frame = other;
+    }
+    deliver(l, e);
+    if (fire && l->hook.when == WORLD_AFTER)
+        act(l, l->hook.act);
+}
+
+void link_event(struct world_link *l, struct event *e)
+{
+    struct world *w = l->w;
+    switch (e->kind) {
+    case EVENT_SENT:
+        if (e->connection == l->connection) {
+            l->ways[e->down].busy = false;
+            line_next(l, e->down);
+        }
+        break;
+    case EVENT_ARRIVE:
+        arrive(l, e);
+        break;
+    case EVENT_CONNECT:
+        connect_now(l);
+        break;
+    case EVENT_LINK:
+        if (e->proc->life == e->life && e->proc->core && !e->proc->starting &&
+            (!e->up || e->connection == l->connection))
+            shim_link(e->proc, l, e->up, e->up ? "" : "link lost");
+        break;
+    case EVENT_SILENCE:
+        if (l->muted && e->connection == l->connection && l->connected)
+            link_drop(l, "silent", true);
+        break;
+    default:
+        break;
+    }
+    (void)w;
+}
+
+static struct world_link *find_link(struct world *w, const char *child)
+{
+    struct world_link *l = site_find(w, child)->up_link;
+    return must(l);
+}
+
+void world_cut(struct world *w, const char *child)
+{
+    struct world_link *l = find_link(w, child);
+    l->cut = true;
+    link_drop(l, "cut", true);
+}
+
+void world_heal(struct world *w, const char *child)
+{
+    struct world_link *l = find_link(w, child);
+    l->cut = false;
+    if (l->muted) { /* what was sent into the hole stays lost; the transport makes a new session */
+        l->muted = false;
+        link_drop(l, "healed", true);
+    }
+    link_update(l);
+}
+
+void world_mute(struct world *w, const char *child)
+{
+    struct world_link *l = find_link(w, child);
+    if (l->muted)
+        return;
+    trace(w, l->child, "mute");
+    l->muted = true;
+    struct event *e = event_new(w, EVENT_SILENCE, w->now + SILENCE);
+    e->link = l;
+    e->connection = l->connection;
+    event_push(w, e);
+}
+
+void world_set_faults(struct world *w, const char *child, const struct world_faults *f)
+{
+    find_link(w, child)->faults = f ? *f : (struct world_faults){0};
+}
+
+void world_drop_hints(struct world *w, const char *child, bool on)
+{
+    find_link(w, child)->no_hints = on;
+}
+
+void world_on_frame(struct world *w, const char *child, unsigned frame_type, unsigned nth,
+    enum world_when when, enum world_act a)
+{
+    find_link(w, child)->hook = (struct frame_hook){true, frame_type, nth, when, a};
+}
+
+void world_tamper(struct world *w, const char *child, world_tamper_fn fn, void *ctx)
+{
+    struct world_link *l = find_link(w, child);
+    l->tamper = fn;
+    l->tamper_ctx = ctx;
+}
+
+void world_inject(struct world *w, const char *child, const char *topic, struct blob *frame)
+{
+    struct world_link *l = find_link(w, child);
+    struct event *e = event_new(w, EVENT_ARRIVE, w->now + IPC_LATENCY);
+    e->link = l;
+    e->down = true;
+    e->hint = topic != NULL;
+    e->connection = l->connection;
+    e->frame = must(frame);
+    if (topic)
+        memcpy(e->topic, topic, strnlen(topic, sizeof e->topic - 1));
+    event_push(w, e);
+}

@@ -1,0 +1,332 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/lib/world_internal.h"
+
+/* Performing a step: early sends, commit, sends, timers; a crash may fall between any two of them. */
+
+static bool point(struct world_process *p)
+{
+    struct world_site *s = p->site;
+    s->points++;
+    if (s->crash_at == 0 || --s->crash_at > 0)
+        return false;
+    trace(s->w, s, "crash point");
+    site_crash(s);
+    return true;
+}
+
+static void set_timer(struct world_process *p, unsigned timer, struct mono at)
+{
+    struct world *w = p->w;
+    if (timer >= MAX_TIMERS) {
+        world_break(w, "P11", "%s: timer number %u", p->site->code, timer);
+        return;
+    }
+    p->timers[timer].stamp++;
+    p->timers[timer].set = at.ns != 0;
+    if (at.ns == 0)
+        return;
+    int64_t when = at.ns - NS_PER_S + p->booted;
+    struct event *e = event_new(w, EVENT_TIMER, when < w->now ? w->now : when);
+    e->proc = p;
+    e->life = p->life;
+    e->timer = timer;
+    e->stamp = p->timers[timer].stamp;
+    event_push(w, e);
+}
+
+static void give_answer(struct world *w, struct world_site *s, const struct effect *e)
+{
+    struct view v = blob_view(e->frame);
+    trace(w, s, "reply %llu%s", (unsigned long long)e->command, e->more ? " (more)" : "");
+    trace_bytes(w, v);
+    if (e->command != w->waiting_command || e->more)
+        return;
+    json_error_t err;
+    json_decref(w->answer);
+    w->answer = json_loadb((const char *)v.data, v.len, 0, &err);
+    w->answered = true;
+    if (!w->answer)
+        world_break(w, "control", "%s answers with what is not JSON: %s", s->code, err.text);
+}
+
+static void send_to_children(struct world_site *s, const struct effect *e)
+{
+    struct world *w = s->w;
+    for (unsigned i = 0; i < w->n_sites; i++) {
+        struct world_link *l = w->sites[i]->up_link;
+        if (l && l->parent == s && l->connected)
+            link_send(l, true, true, e->topic, (uint8_t)e->lane, e->frame);
+    }
+}
+
+static void count_up(struct world_site *s, const struct effect *e)
+{
+    struct frame f;
+    if (frame_parse(blob_view(e->frame), &f) == 0 && f.type < COUNT_OF(s->counts.sent_up))
+        s->counts.sent_up[f.type]++;
+}
+
+static void send_frame(struct world_process *p, const struct effect *e)
+{
+    struct world_site *s = p->site;
+    struct world *w = p->w;
+    struct view v = blob_view(e->frame);
+    struct frame f;
+    const char *word = frame_parse(v, &f) == 0 ? frame_type_word(f.type) : "not-a-frame";
+    trace(w, s, "send %s %zu to %u/%u%s%s%s", word, v.len, (unsigned)e->to.kind, e->to.id,
+        e->early ? " early" : "", e->topic[0] ? " " : "", e->topic);
+    trace_bytes(w, v);
+    if (p->type->on_send)
+        p->type->on_send(p, e);
+    switch (e->to.kind) {
+    case PEER_PARENT:
+        if (s->up_link) {
+            count_up(s, e);
+            link_send(s->up_link, false, false, "", (uint8_t)e->lane, e->frame);
+        }
+        break;
+    case PEER_CHILD: {
+        struct world_link *l = link_of_session(s, e->to.id);
+        if (l)
+            link_send(l, true, false, "", (uint8_t)e->lane, e->frame);
+        break;
+    }
+    case PEER_CHILDREN:
+        send_to_children(s, e);
+        break;
+    case PEER_NODE:
+        shim_on_worker(p, e);
+        break;
+    case PEER_WORKER:
+    case PEER_NONE:
+        world_break(w, "seam", "%s sends %s to nobody", s->code, word);
+        break;
+    }
+}
+
+static void start_job(struct world_process *p, const struct effect *e)
+{
+    struct world *w = p->w;
+    int64_t takes = p->type->job_time ? p->type->job_time(p, e->frame) : -1;
+    trace(w, p->site, "job %u", e->timer);
+    if (takes < 0)
+        return; /* it hangs */
+    struct event *ev = event_new(w, EVENT_JOB, w->now + takes);
+    ev->proc = p;
+    ev->life = p->life;
+    ev->timer = e->timer;
+    ev->frame = blob_ref(e->frame);
+    event_push(w, ev);
+}
+
+static bool perform(struct world_process *p, const struct effect *e)
+{
+    switch (e->kind) {
+    case EFFECT_SEND:
+        send_frame(p, e);
+        break;
+    case EFFECT_TIMER:
+        set_timer(p, e->timer, e->at);
+        break;
+    case EFFECT_REPLY:
+        give_answer(p->w, p->site, e);
+        break;
+    case EFFECT_JOB:
+        start_job(p, e);
+        break;
+    case EFFECT_DROP_LINKS:
+    case EFFECT_STOP:
+        trace(p->w, p->site, "%s", e->kind == EFFECT_STOP ? "stop" : "drop links");
+        break;
+    }
+    return point(p);
+}
+
+void process_end(struct world_process *p)
+{
+    if (p->core)
+        p->type->free(p->core);
+    p->core = NULL;
+    p->starting = false;
+    p->life++;
+    effects_reset(&p->fx);
+    memset(p->timers, 0, sizeof p->timers);
+}
+
+/* As the driver does: undo, drop what was to be sent, start again from the store after a moment. */
+static void step_failed(struct world_process *p, int rc)
+{
+    struct world_counts *c = &p->site->counts;
+    c->step_errors++;
+    c->last_error = rc;
+    snprintf(c->last_error_text, sizeof c->last_error_text, "%s", err_text(rc));
+    trace(p->w, p->site, "step failed: %s (%s)", err_word(rc), c->last_error_text);
+    process_end(p);
+    store_crash(p->store);
+    process_start(p, WORKER_BACKOFF);
+}
+
+static bool run_step(struct world_process *p, struct store_txn *txn, const struct input *in)
+{
+    if (p->site->full)
+        store_fail_after(p->store, 1, ERR_MAP_FULL);
+    int rc = p->type->step(p->core, txn, in, &p->fx);
+    if (rc == 0)
+        rc = p->fx.err ? p->fx.err : store_txn_error(txn);
+    if (rc) {
+        store_abort(txn);
+        step_failed(p, rc);
+        return false;
+    }
+    if (p->site->full)
+        store_fail_after(p->store, 0, 0); /* nothing was written: such a transaction commits */
+    return true;
+}
+
+static void process_step(struct world_process *p, const struct input *given)
+{
+    struct world *w = p->w;
+    struct input in = *given;
+    unsigned life = p->life;
+    in.now = (struct mono){w->now - p->booted + NS_PER_S};
+    in.wall = (struct wall){WALL_START + w->now + p->site->skew};
+    if (p->type->on_input)
+        p->type->on_input(p, &in);
+    struct store_txn *txn = NULL;
+    int rc = store_begin(p->store, true, &txn);
+    if (rc) {
+        step_failed(p, rc);
+        return;
+    }
+    if (!run_step(p, txn, &in))
+        return;
+    if (point(p)) {
+        store_abort(txn);
+        return;
+    }
+    /* the core may not change these effects any more; a crash on the way ends them */
+    struct effects fx = p->fx;
+    p->fx = (struct effects){0};
+    bool dead = false;
+    for (size_t i = 0; i < fx.n && !dead; i++)
+        if (fx.list[i].kind == EFFECT_SEND && fx.list[i].early)
+            dead = perform(p, &fx.list[i]);
+    if (dead) {
+        store_abort(txn);
+        goto out;
+    }
+    rc = store_commit(txn);
+    if (rc) {
+        step_failed(p, rc);
+        goto out;
+    }
+    check_committed(p);
+    dead = point(p);
+    for (unsigned pass = 0; pass < 2 && !dead; pass++)
+        for (size_t i = 0; i < fx.n && !dead && p->life == life; i++) {
+            const struct effect *e = &fx.list[i];
+            bool timer = e->kind == EFFECT_TIMER;
+            if (timer == (pass == 1) && !(e->kind == EFFECT_SEND && e->early))
+                dead = perform(p, e);
+        }
+out:
+    effects_done(&fx);
+}
+
+/* Gives an input to a process that is up; one that is paused gets nothing (the caller defers). */
+void process_give(struct world_process *p, const struct input *in)
+{
+    if (!p->core || p->starting)
+        return;
+    struct world *w = p->w;
+    struct frame f = {0};
+    if (in->kind == INPUT_FRAME) {
+        int rc = frame_parse(in->body, &f);
+        trace(w, p->site, "get %s %zu from %u/%u", rc ? err_word(rc) : frame_type_word(f.type), in->body.len,
+            (unsigned)in->from.kind, in->from.id);
+        trace_bytes(w, in->body);
+        if (in->from.kind == PEER_PARENT || in->from.kind == PEER_CHILDREN) {
+            p->site->counts.frames++;
+            p->site->counts.bytes += in->body.len;
+            if (f.type < COUNT_OF(p->site->counts.by_type))
+                p->site->counts.by_type[f.type]++;
+        }
+    } else {
+        static const char *const words[] = {"start", "frame", "timer", "command", "job"};
+        trace(w, p->site, "%s %u", words[in->kind], in->timer);
+    }
+    process_step(p, in);
+}
+
+/* Starting and ending. */
+
+void process_start(struct world_process *p, int64_t delay)
+{
+    struct world *w = p->w;
+    p->life++;
+    p->starting = true;
+    struct event *e = event_new(w, EVENT_START, w->now + delay);
+    e->proc = p;
+    e->life = p->life;
+    event_push(w, e);
+}
+
+void process_born(struct world_process *p)
+{
+    struct world *w = p->w;
+    p->booted = w->now;
+    p->starts++;
+    p->chance.state = chance_next(&w->chance);
+    int rc = p->type->make(p, p->store, &p->random, p->config, &p->core);
+    if (rc) {
+        trace(w, p->site, "cannot start: %s", err_text(rc));
+        p->core = NULL;
+        process_start(p, WORKER_BACKOFF);
+        return;
+    }
+    p->starting = false;
+    unsigned life = p->life;
+    process_give(p, &(struct input){.kind = INPUT_START});
+    if (p->core && p->life == life)
+        shim_hello(p);
+}
+
+void site_update_links(struct world_site *s)
+{
+    struct world *w = s->w;
+    for (unsigned i = 0; i < w->n_sites; i++) {
+        struct world_link *l = w->sites[i]->up_link;
+        if (l && (l->parent == s || l->child == s))
+            link_update(l);
+    }
+}
+
+void site_start(struct world_site *s)
+{
+    if (s->up)
+        return;
+    s->up = true;
+    trace(s->w, s, "starts");
+    process_start(&s->worker, IPC_LATENCY);
+    site_update_links(s);
+}
+
+void site_crash(struct world_site *s)
+{
+    if (!s->up)
+        return;
+    trace(s->w, s, "crashes");
+    s->up = false;
+    s->crash_at = 0;
+    s->paused_until = 0;
+    process_end(&s->worker);
+    store_crash(s->worker.store);
+    for (unsigned i = 0; i < s->w->n_sites; i++) {
+        struct world_link *l = s->w->sites[i]->up_link;
+        if (l && (l->parent == s || l->child == s))
+            link_crashed(l, s);
+    }
+    site_update_links(s);
+}

@@ -1,0 +1,115 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/lib/world_internal.h"
+
+/* What a scenario does to processes and stores, and what it asks the sites. The verbs of links are in
+ * world_link.c. */
+
+void world_crash(struct world *w, const char *code)
+{
+    site_crash(site_find(w, code));
+}
+
+void world_restart(struct world *w, const char *code)
+{
+    site_start(site_find(w, code));
+}
+
+void world_kill_worker(struct world *w, const char *code)
+{
+    struct world_site *s = site_find(w, code);
+    if (!s->up)
+        return;
+    trace(w, s, "worker killed");
+    process_end(&s->worker);
+    store_crash(s->worker.store);
+    process_start(&s->worker, WORKER_BACKOFF);
+}
+
+void world_pause(struct world *w, const char *code, int64_t ns)
+{
+    struct world_site *s = site_find(w, code);
+    if (!s->up || s->paused_until)
+        return;
+    trace(w, s, "paused");
+    s->paused_until = w->now + ns;
+    site_update_links(s);
+}
+
+void world_crash_at(struct world *w, const char *code, unsigned points)
+{
+    site_find(w, code)->crash_at = points;
+}
+
+bool world_crash_pending(struct world *w, const char *code)
+{
+    return site_find(w, code)->crash_at != 0;
+}
+
+unsigned world_points(struct world *w, const char *code)
+{
+    return site_find(w, code)->points;
+}
+
+void world_skew(struct world *w, const char *code, int64_t ns)
+{
+    site_find(w, code)->skew = ns;
+}
+
+void world_fail_write(struct world *w, const char *code, unsigned nth, int err)
+{
+    store_fail_after(site_find(w, code)->worker.store, nth, err);
+}
+
+void world_set_full(struct world *w, const char *code, bool full)
+{
+    struct world_site *s = site_find(w, code);
+    trace(w, s, "store %s", full ? "is full" : "has space");
+    s->full = full;
+}
+
+struct store *world_store(struct world *w, const char *code)
+{
+    return site_find(w, code)->worker.store;
+}
+
+static bool answered(struct world *w, void *ctx)
+{
+    (void)ctx;
+    return w->answered;
+}
+
+static void give_command(struct world *w, const char *code, const char *command, json_t *args)
+{
+    struct world_site *s = site_find(w, code);
+    json_t *j = must(json_pack("{s:s,s:o}", "command", command, "args", args ? args : json_object()));
+    char *text = must(json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS));
+    json_decref(j);
+    struct event *e = event_new(w, EVENT_COMMAND, w->now + IPC_LATENCY);
+    e->proc = &s->worker;
+    e->life = s->worker.life;
+    e->command = ++w->commands;
+    e->from.kind = PEER_NODE;
+    e->frame = must(blob_new(text, strlen(text)));
+    trace(w, s, "command %s", text);
+    free(text);
+    event_push(w, e);
+}
+
+void world_tell(struct world *w, const char *code, const char *command, json_t *args)
+{
+    give_command(w, code, command, args);
+}
+
+json_t *world_call(struct world *w, const char *code, const char *command, json_t *args)
+{
+    give_command(w, code, command, args);
+    w->waiting_command = w->commands;
+    w->answered = false;
+    (void)world_run_until(w, answered, NULL, 60 * NS_PER_S);
+    json_t *j = w->answer;
+    w->answer = NULL;
+    w->waiting_command = 0;
+    return j;
+}
