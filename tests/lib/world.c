@@ -48,7 +48,16 @@ static void process_event(struct event *e)
     struct world_process *p = e->proc;
     if (p->life != e->life)
         return;
-    struct input in = {.timer = e->timer, .command = e->command, .from = e->from, .frame = e->frame};
+    struct input in = {
+        .timer = e->timer,
+        .command = e->command,
+        .from = e->from,
+        .via = e->via,
+        .lane = e->lane,
+        .early = e->early,
+        .topic = view_str(e->topic),
+        .frame = e->frame,
+    };
     switch (e->kind) {
     case EVENT_START:
         process_born(p);
@@ -215,13 +224,12 @@ uint64_t world_random(struct world *w, uint64_t below)
 
 /* Making and ending the world. */
 
-static void process_init(struct world_process *p, struct world_site *s, const struct world_core *type,
-    const char *word, const void *config)
+static void process_init(
+    struct world_process *p, struct world_site *s, const struct world_core *type, const void *config)
 {
     p->w = s->w;
     p->site = s;
     p->type = type;
-    p->word = word;
     p->config = config;
     p->random = (struct random_source){chance_fill, &p->chance};
     struct store_options so = {.tables = type->tables, .n_tables = *type->n_tables};
@@ -237,7 +245,11 @@ void world_add_site(struct world *w, const char *code, const char *parent)
     s->w = w;
     snprintf(s->code, sizeof s->code, "%s", code);
     s->index = w->n_sites;
-    process_init(&s->worker, s, w->opt.core, "worker", w->opt.config);
+    process_init(&s->worker, s, w->opt.core, w->opt.config);
+    if (w->opt.node) {
+        process_init(&s->node, s, w->opt.node, w->opt.node_config);
+        s->node.is_node = s->has_node = true;
+    }
     if (parent) {
         s->parent = site_find(w, parent);
         s->up_link = must(calloc(1, sizeof *s->up_link));
@@ -316,6 +328,16 @@ void world_free(struct world *w)
         process_end(&s->worker);
         effects_done(&s->worker.fx);
         store_close(s->worker.store);
+        if (s->has_node) {
+            process_end(&s->node);
+            effects_done(&s->node.fx);
+            store_close(s->node.store);
+        }
+        if (s->identity_free)
+            s->identity_free(s->identity);
+        free(s->access);
+        free(s->fetched.slots);
+        free(s->arriving);
         free(s->notes);
         if (s->up_link)
             link_done(s->up_link);

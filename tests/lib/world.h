@@ -40,11 +40,12 @@ struct world_core {
     void (*free)(void *core);
     int (*step)(void *core, struct store_txn *txn, const struct input *in, struct effects *fx);
     /* Reads what the store of the process shows; NULL for a process that shows nothing. */
-    int (*probe)(struct store_txn *txn, bool deep, struct world_shown *ret_shown);
+    int (*probe)(struct world_process *p, struct store_txn *txn, bool deep, struct world_shown *ret_shown);
     /* Looks at every frame that a process is about to send (late: after its commit), and at every one given
      * to it; may call world_break. NULL allowed. */
     void (*on_send)(struct world_process *p, const struct effect *e);
     void (*on_input)(struct world_process *p, const struct input *in);
+    void (*on_commit)(struct world_process *p); /* after each commit, before the late sends; NULL allowed */
     /* A job that the core asked for: how long it takes (ns; negative: it hangs), and at its end what it made.
      */
     int64_t (*job_time)(struct world_process *p, const struct blob *argument);

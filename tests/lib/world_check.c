@@ -11,7 +11,7 @@ static int probe(struct world_process *p, bool deep, struct world_shown *ret_sho
     int rc = store_begin(p->store, false, &txn);
     if (rc)
         return rc;
-    rc = p->type->probe(txn, deep, ret_shown);
+    rc = p->type->probe(p, txn, deep, ret_shown);
     store_abort(txn);
     return rc;
 }

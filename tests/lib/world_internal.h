@@ -24,6 +24,15 @@ uint64_t chance_below(struct chance *c, uint64_t below);
 int64_t chance_between(struct chance *c, int64_t low, int64_t high);
 void chance_fill(void *chance, void *out, size_t len); /* for struct random_source */
 
+/* A set of 64-bit hashes, for "was this seen before". */
+struct seen_set {
+    uint64_t *slots;
+    size_t n, cap;
+};
+bool seen_add(struct seen_set *s, uint64_t hash); /* false: it was there */
+bool seen_has(const struct seen_set *s, uint64_t hash);
+uint64_t seen_hash(struct view a, struct view b);
+
 enum event_kind {
     EVENT_START,   /* proc */
     EVENT_IPC,     /* proc: frame from `from` */
@@ -48,7 +57,8 @@ struct event {
     bool down, hint, up;
     uint8_t lane;
     char topic[200];
-    struct peer from;
+    struct peer from, via;
+    bool early;
     struct blob *frame;
     unsigned timer;
     uint64_t stamp, command;
@@ -60,7 +70,7 @@ struct world_process {
     struct world *w;
     struct world_site *site;
     const struct world_core *type;
-    const char *word; /* "worker", "node" */
+    bool is_node;
     void *core;
     struct store *store;
     const void *config;
@@ -93,6 +103,26 @@ struct world_site {
     unsigned crash_at, points;
     bool full;
     struct world_counts counts;
+    struct access { /* the node's ZAP table */
+        uint8_t key[32];
+        char user[200];
+    } * access;
+    size_t n_access;
+    /* world_catalogue.c: pages asked for and fetched */
+    struct seen_set fetched;
+    struct asked_page_request {
+        uint64_t request;
+        char scope[128];
+    } asked[64];
+    unsigned n_asked;
+    struct arriving_page {
+        uint64_t hash;
+        uint8_t key[64];
+        size_t key_len;
+    } * arriving;
+    size_t n_arriving;
+    void *identity; /* world_full.c */
+    void (*identity_free)(void *identity);
     uint64_t signed_generation; /* what the world signed in the node's place */
     struct epoch signed_epoch;
     struct world_event *notes;
@@ -128,6 +158,7 @@ struct world_link {
     bool last_words_down;
     int64_t last_words_until;
     uint32_t session; /* the parent's number for the child */
+    char user[200];   /* what the parent's ZAP table says of the child's key */
     bool told[2];     /* [0] the parent's, [1] the child's worker believes that the link is up */
     uint32_t told_session[2];
     struct world_faults faults;
@@ -182,6 +213,9 @@ void link_update(struct world_link *l); /* connects or drops after a change of i
 void link_drop(struct world_link *l, const char *why, bool tell);
 void link_event(struct world_link *l, struct event *e);
 void link_done(struct world_link *l);
+void links_ask_again(struct world_site *parent);
+void link_close(struct world_site *parent, struct peer child);
+void link_choose(struct world_site *child, unsigned place);
 struct world_link *link_of_session(struct world_site *parent, uint32_t session);
 
 /* world.c */
@@ -200,7 +234,14 @@ void process_end(struct world_process *p);
 void shim_on_worker(struct world_process *p, const struct effect *e);
 void shim_hello(struct world_process *p); /* after a start: who we are, and the links */
 void shim_link(struct world_process *p, struct world_link *l, bool up, const char *cause);
+void shim_observe(
+    struct world_process *p, const struct frame *f); /* events and status, with and without node */
 void shim_give_frame(struct world_process *p, struct blob *frame);
+
+/* world_full.c: keys, chains and places of sites that have a node */
+const uint8_t *full_link_key(struct world_site *s); /* NULL: it has not joined */
+struct world_site *full_place(
+    struct world_site *s, unsigned place); /* the parent that this place names; NULL */
 
 /* world_check.c */
 struct seen_head {

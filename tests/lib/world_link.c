@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/lib/world_internal.h"
@@ -121,6 +122,12 @@ void link_send(
     line_next(l, down);
 }
 
+/* The process that holds a site's sockets. */
+static struct world_process *end_of(struct world_site *s)
+{
+    return s->has_node ? &s->node : &s->worker;
+}
+
 static void tell_end(struct world_link *l, struct world_process *p, bool up, int64_t delay)
 {
     struct event *e = event_new(l->w, EVENT_LINK, l->w->now + delay);
@@ -129,6 +136,7 @@ static void tell_end(struct world_link *l, struct world_process *p, bool up, int
     e->life = p->life;
     e->connection = l->connection;
     e->up = up;
+    e->from = p->site == l->child ? (struct peer){PEER_PARENT, 0} : (struct peer){PEER_CHILD, l->session};
     event_push(l->w, e);
 }
 
@@ -142,8 +150,8 @@ void link_drop(struct world_link *l, const char *why, bool tell)
     way_clear(&l->ways[0]);
     way_clear(&l->ways[1]);
     if (tell) {
-        tell_end(l, &l->parent->worker, false, DETECT_LATENCY);
-        tell_end(l, &l->child->worker, false, DETECT_LATENCY);
+        tell_end(l, end_of(l->parent), false, DETECT_LATENCY);
+        tell_end(l, end_of(l->child), false, DETECT_LATENCY);
     }
 }
 
@@ -156,6 +164,14 @@ void link_crashed(struct world_link *l, const struct world_site *dead)
     l->last_words_until = l->w->now + DETECT_LATENCY;
 }
 
+static void connect_later(struct world_link *l, int64_t after)
+{
+    l->connecting = true;
+    struct event *e = event_new(l->w, EVENT_CONNECT, l->w->now + after);
+    e->link = l;
+    event_push(l->w, e);
+}
+
 void link_update(struct world_link *l)
 {
     struct world *w = l->w;
@@ -164,27 +180,41 @@ void link_update(struct world_link *l)
     if (!can) {
         link_drop(l, l->cut ? "cut" : "an end is away", true);
     } else if (!l->connected && !l->connecting && !l->muted) {
-        l->connecting = true;
-        struct event *e = event_new(w, EVENT_CONNECT,
-            w->now + CONNECT_LATENCY + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max));
-        e->link = l;
-        event_push(w, e);
+        connect_later(
+            l, CONNECT_LATENCY + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max));
     }
+}
+
+/* What the parent's ZAP table says of the child's key; NULL: refused. */
+static const char *access_of(struct world_link *l)
+{
+    const uint8_t *key = full_link_key(l->child);
+    for (size_t i = 0; key && i < l->parent->n_access; i++)
+        if (memcmp(l->parent->access[i].key, key, 32) == 0)
+            return l->parent->access[i].user[0] ? l->parent->access[i].user : NULL;
+    return NULL;
 }
 
 static void connect_now(struct world_link *l)
 {
     struct world *w = l->w;
     l->connecting = false;
-    if (l->cut || l->muted || !l->parent->up || !l->child->up || l->parent->paused_until ||
+    if (!l->parent || l->cut || l->muted || !l->parent->up || !l->child->up || l->parent->paused_until ||
         l->child->paused_until)
         return;
+    const char *user = "";
+    if (l->parent->has_node && !(user = access_of(l))) {
+        trace(w, l->child, "%s does not know its key", l->parent->code);
+        connect_later(l, 3 * NS_PER_S);
+        return;
+    }
+    snprintf(l->user, sizeof l->user, "%s", user);
     l->connected = true;
     l->connection++;
     l->session = ++w->sessions;
     trace(w, l->child, "link to %s up, session %u", l->parent->code, l->session);
-    tell_end(l, &l->parent->worker, true, IPC_LATENCY);
-    tell_end(l, &l->child->worker, true, IPC_LATENCY);
+    tell_end(l, end_of(l->parent), true, IPC_LATENCY);
+    tell_end(l, end_of(l->child), true, IPC_LATENCY);
 }
 
 struct world_link *link_of_session(struct world_site *parent, uint32_t session)
@@ -224,7 +254,9 @@ static void deliver(struct world_link *l, struct event *e)
         in.from = (struct peer){PEER_CHILD, l->session};
     else
         in.from = (struct peer){e->hint ? PEER_CHILDREN : PEER_PARENT, 0};
-    process_give(&to->worker, &in);
+    if (!e->down && to->has_node)
+        in.user = view_str(l->user);
+    process_give(end_of(to), &in);
 }
 
 static void arrive(struct world_link *l, struct event *e)
@@ -260,9 +292,22 @@ static void arrive(struct world_link *l, struct event *e)
         act(l, l->hook.act);
 }
 
+static void tell_now(struct world_link *l, struct event *e)
+{
+    struct world_process *p = e->proc;
+    if (!p->is_node) {
+        if (p->core && !p->starting)
+            shim_link(p, l, e->up, e->up ? "" : "link lost");
+        return;
+    }
+    struct input in = {.kind = INPUT_LINK, .from = e->from, .status = e->up ? 0 : ERR_NETWORK};
+    if (e->from.kind == PEER_CHILD)
+        in.user = view_str(l->user);
+    process_give(p, &in);
+}
+
 void link_event(struct world_link *l, struct event *e)
 {
-    struct world *w = l->w;
     switch (e->kind) {
     case EVENT_SENT:
         if (e->connection == l->connection) {
@@ -277,9 +322,8 @@ void link_event(struct world_link *l, struct event *e)
         connect_now(l);
         break;
     case EVENT_LINK:
-        if (e->proc->life == e->life && e->proc->core && !e->proc->starting &&
-            (!e->up || e->connection == l->connection))
-            shim_link(e->proc, l, e->up, e->up ? "" : "link lost");
+        if (e->proc->life == e->life && (!e->up || e->connection == l->connection))
+            tell_now(l, e);
         break;
     case EVENT_SILENCE:
         if (l->muted && e->connection == l->connection && l->connected)
@@ -288,7 +332,38 @@ void link_event(struct world_link *l, struct event *e)
     default:
         break;
     }
-    (void)w;
+}
+
+/* What a node asks of its transport. */
+
+void links_ask_again(struct world_site *parent)
+{
+    for (unsigned i = 0; i < parent->w->n_sites; i++) {
+        struct world_link *l = parent->w->sites[i]->up_link;
+        if (l && l->parent == parent) {
+            link_drop(l, "bound again", true);
+            link_update(l);
+        }
+    }
+}
+
+void link_close(struct world_site *parent, struct peer child)
+{
+    struct world_link *l = child.kind == PEER_CHILD ? link_of_session(parent, child.id) : NULL;
+    if (l) {
+        link_drop(l, "closed by the parent", true);
+        link_update(l);
+    }
+}
+
+void link_choose(struct world_site *child, unsigned place)
+{
+    struct world_link *l = child->up_link;
+    if (!l)
+        return;
+    link_drop(l, "connects again", true);
+    l->parent = full_place(child, place);
+    link_update(l);
 }
 
 static struct world_link *find_link(struct world *w, const char *child)

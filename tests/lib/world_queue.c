@@ -40,6 +40,50 @@ void chance_fill(void *chance, void *out, size_t len)
     }
 }
 
+uint64_t seen_hash(struct view a, struct view b)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ a.len;
+    for (size_t i = 0; i < a.len + b.len; i++)
+        h = (h ^ (i < a.len ? a.data[i] : b.data[i - a.len])) * UINT64_C(0x100000001b3);
+    h ^= h >> 32;
+    return h ? h : 1;
+}
+
+static bool seen_put(uint64_t *slots, size_t cap, uint64_t hash)
+{
+    size_t i = hash & (cap - 1);
+    while (slots[i] && slots[i] != hash)
+        i = (i + 1) & (cap - 1);
+    bool fresh = slots[i] == 0;
+    slots[i] = hash;
+    return fresh;
+}
+
+bool seen_add(struct seen_set *s, uint64_t hash)
+{
+    if (s->n * 2 >= s->cap) {
+        size_t cap = s->cap ? s->cap * 2 : 256;
+        uint64_t *slots = must(calloc(cap, sizeof *slots));
+        for (size_t i = 0; i < s->cap; i++)
+            if (s->slots[i])
+                seen_put(slots, cap, s->slots[i]);
+        free(s->slots);
+        s->slots = slots;
+        s->cap = cap;
+    }
+    bool fresh = seen_put(s->slots, s->cap, hash);
+    s->n += fresh;
+    return fresh;
+}
+
+bool seen_has(const struct seen_set *s, uint64_t hash)
+{
+    for (size_t i = hash & (s->cap - 1); s->cap && s->slots[i]; i = (i + 1) & (s->cap - 1))
+        if (s->slots[i] == hash)
+            return true;
+    return false;
+}
+
 /* A heap by time, then by the order of making: that order is all that decides, so a seed replays exactly. */
 static bool sooner(const struct event *a, const struct event *b)
 {

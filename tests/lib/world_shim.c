@@ -167,27 +167,19 @@ static void note_status(struct world_process *p, const struct frame *f)
             (unsigned long long)m->generation, (unsigned long long)p->shown.generation);
 }
 
+void shim_observe(struct world_process *p, const struct frame *f)
+{
+    if (f->type == FRAME_EVENT_NOTE)
+        note_event(p, f);
+    else if (f->type == FRAME_WORKER_STATUS)
+        note_status(p, f);
+}
+
 void shim_on_worker(struct world_process *p, const struct effect *e)
 {
     struct frame f;
-    if (frame_parse(blob_view(e->frame), &f)) {
-        world_break(p->w, "seam", "%s gives its node what is not a frame: %s", p->site->code,
-            err_text(ERR_MALFORMED));
-        return;
-    }
-    switch (f.type) {
-    case FRAME_SIGN_HEAD:
+    if (frame_parse(blob_view(e->frame), &f) == 0 && f.type == FRAME_SIGN_HEAD)
         sign_head(p, &f);
-        break;
-    case FRAME_EVENT_NOTE:
-        note_event(p, &f);
-        break;
-    case FRAME_WORKER_STATUS:
-        note_status(p, &f);
-        break;
-    default:
-        break;
-    }
 }
 
 unsigned world_n_events(struct world *w, const char *code, const char *name)
@@ -221,4 +213,15 @@ const struct sign_key *world_head_key(const struct world *w)
 const struct hash *world_hierarchy(const struct world *w)
 {
     return &w->hierarchy;
+}
+
+const uint8_t *full_link_key(struct world_site *s)
+{
+    (void)s;
+    return NULL;
+}
+struct world_site *full_place(struct world_site *s, unsigned place)
+{
+    (void)place;
+    return s->parent;
 }

@@ -68,31 +68,24 @@ static void count_up(struct world_site *s, const struct effect *e)
         s->counts.sent_up[f.type]++;
 }
 
-static void send_frame(struct world_process *p, const struct effect *e)
+static void send_to_child(struct world_site *s, const struct effect *e)
+{
+    struct world_link *l = link_of_session(s, e->to.id);
+    if (l)
+        link_send(l, true, false, "", (uint8_t)e->lane, e->frame);
+}
+
+static void send_on_links(struct world_process *p, const struct effect *e)
 {
     struct world_site *s = p->site;
-    struct world *w = p->w;
-    struct view v = blob_view(e->frame);
-    struct frame f;
-    const char *word = frame_parse(v, &f) == 0 ? frame_type_word(f.type) : "not-a-frame";
-    trace(w, s, "send %s %zu to %u/%u%s%s%s", word, v.len, (unsigned)e->to.kind, e->to.id,
-        e->early ? " early" : "", e->topic[0] ? " " : "", e->topic);
-    trace_bytes(w, v);
-    if (p->type->on_send)
-        p->type->on_send(p, e);
     switch (e->to.kind) {
     case PEER_PARENT:
-        if (s->up_link) {
-            count_up(s, e);
+        if (s->up_link)
             link_send(s->up_link, false, false, "", (uint8_t)e->lane, e->frame);
-        }
         break;
-    case PEER_CHILD: {
-        struct world_link *l = link_of_session(s, e->to.id);
-        if (l)
-            link_send(l, true, false, "", (uint8_t)e->lane, e->frame);
+    case PEER_CHILD:
+        send_to_child(s, e);
         break;
-    }
     case PEER_CHILDREN:
         send_to_children(s, e);
         break;
@@ -101,9 +94,72 @@ static void send_frame(struct world_process *p, const struct effect *e)
         break;
     case PEER_WORKER:
     case PEER_NONE:
-        world_break(w, "seam", "%s sends %s to nobody", s->code, word);
+        world_break(s->w, "seam", "%s sends to nobody", s->code);
         break;
     }
+}
+
+/* Between the node and the worker of a site. */
+static void send_ipc(struct world_process *to, const struct effect *e, struct peer from, struct peer via)
+{
+    struct event *ev = event_new(to->w, EVENT_IPC, to->w->now + IPC_LATENCY);
+    ev->proc = to;
+    ev->life = to->life;
+    ev->from = from;
+    ev->via = via;
+    ev->lane = (uint8_t)e->lane;
+    ev->early = e->early;
+    memcpy(ev->topic, e->topic, sizeof ev->topic);
+    ev->frame = blob_ref(e->frame);
+    event_push(to->w, ev);
+}
+
+static void send_frame(struct world_process *p, const struct effect *e)
+{
+    struct world_site *s = p->site;
+    struct view v = blob_view(e->frame);
+    struct frame f = {0};
+    int rc = frame_parse(v, &f);
+    trace(s->w, s, "%ssend %s %zu to %u/%u%s%s%s", p->is_node ? "node " : "",
+        rc ? err_word(rc) : frame_type_word(f.type), v.len, (unsigned)e->to.kind, e->to.id,
+        e->early ? " early" : "", e->topic[0] ? " " : "", e->topic);
+    trace_bytes(s->w, v);
+    if (rc) {
+        world_break(s->w, "seam", "%s sends what is not a frame: %s", s->code, err_text(rc));
+        return;
+    }
+    if (p->type->on_send)
+        p->type->on_send(p, e);
+    if (p->is_node) {
+        if (e->to.kind == PEER_WORKER)
+            send_ipc(&s->worker, e, e->via, (struct peer){0});
+        else
+            send_on_links(p, e);
+        return;
+    }
+    shim_observe(p, &f);
+    if (e->to.kind == PEER_PARENT)
+        count_up(s, e);
+    if (s->has_node)
+        send_ipc(&s->node, e, (struct peer){PEER_WORKER, WORKER_METADATA}, e->to);
+    else
+        send_on_links(p, e);
+}
+
+static void set_access(struct world_site *s, const struct effect *e)
+{
+    struct view key = blob_view(e->frame);
+    struct access *a = NULL;
+    for (size_t i = 0; i < s->n_access && !a; i++)
+        if (memcmp(s->access[i].key, key.data, 32) == 0)
+            a = &s->access[i];
+    if (!a) {
+        s->access = must(realloc(s->access, (s->n_access + 1) * sizeof *s->access));
+        a = &s->access[s->n_access++];
+        memcpy(a->key, key.data, 32);
+    }
+    memcpy(a->user, e->topic, sizeof a->user);
+    trace(s->w, s, "access for '%s'", a->user);
 }
 
 static void start_job(struct world_process *p, const struct effect *e)
@@ -136,9 +192,20 @@ static bool perform(struct world_process *p, const struct effect *e)
     case EFFECT_JOB:
         start_job(p, e);
         break;
+    case EFFECT_ACCESS:
+        set_access(p->site, e);
+        break;
     case EFFECT_DROP_LINKS:
+        links_ask_again(p->site);
+        break;
+    case EFFECT_CONNECT:
+        link_choose(p->site, e->timer);
+        break;
+    case EFFECT_CLOSE:
+        link_close(p->site, e->to);
+        break;
     case EFFECT_STOP:
-        trace(p->w, p->site, "%s", e->kind == EFFECT_STOP ? "stop" : "drop links");
+        trace(p->w, p->site, "stop");
         break;
     }
     return point(p);
@@ -155,6 +222,12 @@ void process_end(struct world_process *p)
     memset(p->timers, 0, sizeof p->timers);
 }
 
+static void start_again(struct world *w, void *ctx)
+{
+    (void)w;
+    site_start(ctx);
+}
+
 /* As the driver does: undo, drop what was to be sent, start again from the store after a moment. */
 static void step_failed(struct world_process *p, int rc)
 {
@@ -163,6 +236,11 @@ static void step_failed(struct world_process *p, int rc)
     c->last_error = rc;
     snprintf(c->last_error_text, sizeof c->last_error_text, "%s", err_text(rc));
     trace(p->w, p->site, "step failed: %s (%s)", err_word(rc), c->last_error_text);
+    if (p->is_node) { /* takes its sockets and its worker with it */
+        site_crash(p->site);
+        world_at(p->w, p->w->now + WORKER_BACKOFF, start_again, p->site);
+        return;
+    }
     process_end(p);
     store_crash(p->store);
     process_start(p, WORKER_BACKOFF);
@@ -223,6 +301,8 @@ static void process_step(struct world_process *p, const struct input *given)
         goto out;
     }
     check_committed(p);
+    if (p->type->on_commit)
+        p->type->on_commit(p);
     dead = point(p);
     for (unsigned pass = 0; pass < 2 && !dead; pass++)
         for (size_t i = 0; i < fx.n && !dead && p->life == life; i++) {
@@ -244,18 +324,18 @@ void process_give(struct world_process *p, const struct input *in)
     struct frame f = {0};
     if (in->kind == INPUT_FRAME) {
         int rc = frame_parse(in->body, &f);
-        trace(w, p->site, "get %s %zu from %u/%u", rc ? err_word(rc) : frame_type_word(f.type), in->body.len,
-            (unsigned)in->from.kind, in->from.id);
+        trace(w, p->site, "%sget %s %zu from %u/%u", p->is_node ? "node " : "",
+            rc ? err_word(rc) : frame_type_word(f.type), in->body.len, (unsigned)in->from.kind, in->from.id);
         trace_bytes(w, in->body);
-        if (in->from.kind == PEER_PARENT || in->from.kind == PEER_CHILDREN) {
+        if (!p->is_node && (in->from.kind == PEER_PARENT || in->from.kind == PEER_CHILDREN)) {
             p->site->counts.frames++;
             p->site->counts.bytes += in->body.len;
             if (f.type < COUNT_OF(p->site->counts.by_type))
                 p->site->counts.by_type[f.type]++;
         }
     } else {
-        static const char *const words[] = {"start", "frame", "timer", "command", "job"};
-        trace(w, p->site, "%s %u", words[in->kind], in->timer);
+        static const char *const words[] = {"start", "frame", "timer", "command", "job", "link", "gone"};
+        trace(w, p->site, "%s%s %u", p->is_node ? "node " : "", words[in->kind], in->timer);
     }
     process_step(p, in);
 }
@@ -271,6 +351,12 @@ void process_start(struct world_process *p, int64_t delay)
     e->proc = p;
     e->life = p->life;
     event_push(w, e);
+}
+
+static void tell_node_of_worker(struct world_site *s, int status)
+{
+    struct input in = {.kind = INPUT_LINK, .from = {PEER_WORKER, WORKER_METADATA}, .status = status};
+    process_give(&s->node, &in);
 }
 
 void process_born(struct world_process *p)
@@ -289,8 +375,12 @@ void process_born(struct world_process *p)
     p->starting = false;
     unsigned life = p->life;
     process_give(p, &(struct input){.kind = INPUT_START});
-    if (p->core && p->life == life)
+    if (!p->core || p->life != life)
+        return;
+    if (!p->site->has_node)
         shim_hello(p);
+    else if (!p->is_node)
+        tell_node_of_worker(p->site, 0);
 }
 
 void site_update_links(struct world_site *s)
@@ -309,7 +399,9 @@ void site_start(struct world_site *s)
         return;
     s->up = true;
     trace(s->w, s, "starts");
-    process_start(&s->worker, IPC_LATENCY);
+    if (s->has_node)
+        process_start(&s->node, IPC_LATENCY);
+    process_start(&s->worker, 2 * IPC_LATENCY);
     site_update_links(s);
 }
 
@@ -323,6 +415,11 @@ void site_crash(struct world_site *s)
     s->paused_until = 0;
     process_end(&s->worker);
     store_crash(s->worker.store);
+    if (s->has_node) {
+        process_end(&s->node);
+        store_crash(s->node.store);
+        s->n_access = 0;
+    }
     for (unsigned i = 0; i < s->w->n_sites; i++) {
         struct world_link *l = s->w->sites[i]->up_link;
         if (l && (l->parent == s || l->child == s))

@@ -192,13 +192,16 @@ static int toy_step(void *core, struct store_txn *t, const struct input *in, str
         on_command(toy, t, in, fx);
         break;
     case INPUT_JOB:
+    case INPUT_LINK:
+    case INPUT_GONE:
         break;
     }
     return store_txn_error(t);
 }
 
-static int toy_probe(struct store_txn *t, bool deep, struct world_shown *ret_shown)
+static int toy_probe(struct world_process *p, struct store_txn *t, bool deep, struct world_shown *ret_shown)
 {
+    (void)p;
     struct world_shown s = {.generation = counter(t)};
     if (!s.generation)
         return ERR_NOT_FOUND;

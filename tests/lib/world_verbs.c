@@ -87,8 +87,8 @@ static void give_command(struct world *w, const char *code, const char *command,
     char *text = must(json_dumps(j, JSON_COMPACT | JSON_SORT_KEYS));
     json_decref(j);
     struct event *e = event_new(w, EVENT_COMMAND, w->now + IPC_LATENCY);
-    e->proc = &s->worker;
-    e->life = s->worker.life;
+    e->proc = s->has_node ? &s->node : &s->worker;
+    e->life = e->proc->life;
     e->command = ++w->commands;
     e->from.kind = PEER_NODE;
     e->frame = must(blob_new(text, strlen(text)));
