@@ -14,7 +14,6 @@ struct source_item {
     const char *product, *classification, *architecture; /* interned in the set; for the filter */
     struct view package;        /* within value's text: for supersedence; empty where it does not apply */
     struct view version;
-    uint32_t order;             /* of arrival: of equal keys the last one stays */
 };
 struct source_set {
     struct source_item *items;  /* ascending by key after source_sort; keys are unique */
