@@ -14,6 +14,7 @@ struct source_item {
     const char *product, *classification, *architecture; /* interned in the set; for the filter */
     struct view package;        /* within value's text: for supersedence; empty where it does not apply */
     struct view version;
+    uint32_t order;             /* of arrival: of equal keys the last one stays */
 };
 struct source_set {
     struct source_item *items;  /* ascending by key after source_sort; keys are unique */
@@ -61,9 +62,20 @@ struct adapter {
 extern const struct adapter adapter_apt, adapter_directory;
 const struct adapter *adapter_find(const char *kind);           /* NULL: unknown */
 
+/* One config per component and architecture, as one upstream is one scope: the names get "-<component>" and
+ * "-<architecture>" behind where there are several. The configs share no object with the original. ERR_USAGE. */
+int source_split(json_t *config, json_t **ret_list) MUST_CHECK;
+
 /* The signed apt repositories that this machine's own sources name (deb822 and one-line files below dir, usually
  * /etc/apt), as a JSON list of configs for `upstream add`, one per suite and component; architecture as dpkg prints
  * it. Only deb (not deb-src) entries that name a keyring or fall under trusted.gpg.d. */
 int apt_system_sources(const char *dir, json_t **ret_list) MUST_CHECK;
 /* One update as JSON (docs/control.md, update.publish) to key and packed value; ERR_USAGE names the field. */
 int update_from_json(json_t *j, const char *publisher, struct source_set *into) MUST_CHECK;
+
+/* Writes updates (one object or a list, all valid or none is written) as one file each into the folder of a directory
+ * upstream, and takes them out of any other file there. ret_ids: list of their ids (local/<publisher>/<id>). ERR_USAGE
+ * names the field; ERR_DISK, -errno. publisher: config's "publisher", else the upstream's name. */
+int directory_publish(const char *dir, const char *publisher, json_t *updates, json_t **ret_ids) MUST_CHECK;
+/* Takes one update out of the folder; id with or without local/<publisher>/ before it. ERR_NOT_FOUND. */
+int directory_remove(const char *dir, const char *publisher, const char *id) MUST_CHECK;
