@@ -76,7 +76,8 @@ struct blob *blob_ref(struct blob *b);       /* returns b with one more owner */
 void blob_free(struct blob *b);              /* takes NULL */
 struct view blob_view(const struct blob *b); /* until the last owner frees it */
 
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+/* unused: clang does not count the cleanup as a use */
+#define CLEANUP(fn) __attribute__((cleanup(fn), unused))
 static inline void buf_cleanup(struct buf *b)
 {
     buf_done(b);
