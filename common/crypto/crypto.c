@@ -325,6 +325,13 @@ int base64_decode(struct view text, struct buf *ret_bytes)
     buf_reserve(ret_bytes, text.len + 1);
     if (ret_bytes->err)
         return ret_bytes->err;
+    /* Checked here: libsodium 1.0.18 takes some bytes above 127 for letters. */
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.data[i];
+        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+                c == '_'))
+            return err_fail(ERR_MALFORMED, "not base64");
+    }
     const char *end;
     if (sodium_base642bin(ret_bytes->data, ret_bytes->cap, (const char *)text.data, text.len, NULL, &n, &end,
             sodium_base64_VARIANT_URLSAFE_NO_PADDING) ||

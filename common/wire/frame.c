@@ -315,7 +315,7 @@ void message_pack(const ProtobufCMessage *m, struct buf *out)
 {
     size_t len = protobuf_c_message_get_packed_size(m);
     buf_reserve(out, len);
-    if (out->err)
+    if (out->err || len == 0)
         return;
     protobuf_c_message_pack(m, out->data + out->len);
     out->len += len;

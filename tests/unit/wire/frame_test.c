@@ -313,6 +313,22 @@ static void test_string_with_nul(void **state)
     assert_non_null(MESSAGE_UNPACK(&a, view_of("\x2a\x02\0\0", 4), 100, hello, &rc));
 }
 
+static void test_empty_message(void **state)
+{
+    (void)state;
+    Sitetree__Bye bye = SITETREE__BYE__INIT;
+    AUTO_BUF b = {0};
+    message_pack(&bye.base, &b);
+    assert_int_equal(b.err, 0);
+    assert_int_equal(b.len, 0);
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc = 0;
+    Sitetree__Bye *m = MESSAGE_UNPACK(&a, buf_view(&b), 0, bye, &rc);
+    assert_non_null(m);
+    assert_string_equal(m->why, "");
+}
+
 static void test_garbage(void **state)
 {
     (void)state;
@@ -390,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_arena_cap),
         cmocka_unit_test(test_unknown_fields_pass_and_are_capped),
         cmocka_unit_test(test_string_with_nul),
+        cmocka_unit_test(test_empty_message),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_arena_is_reused_and_may_move),
         cmocka_unit_test(test_refusal_of_a_long_text),
