@@ -1,0 +1,188 @@
+#include "tools/sitetree/run.h"
+#include "tools/sitetree/views.h"
+
+#ifdef HAVE_DEMO
+#include "tools/sitetree/demo.h"
+static int run_demo(struct cli *c)
+{
+    return demo_run(c->argc, c->argv);
+}
+#endif
+
+#define SITE_ARG                                                                                             \
+    {                                                                                                        \
+        "SITE", "site", ARG_SITE, false, false                                                               \
+    }
+#define SITE_OR_OWN                                                                                          \
+    {                                                                                                        \
+        "SITE", "site", ARG_SITE, true, false                                                                \
+    }
+#define UPSTREAM_ARG                                                                                         \
+    {                                                                                                        \
+        "NAME", "name", ARG_UPSTREAM, false, false                                                           \
+    }
+#define UPDATE_ARG                                                                                           \
+    {                                                                                                        \
+        "ID", "id", ARG_UPDATE, false, false                                                                 \
+    }
+#define LISTING                                                                                              \
+    OPT(OPT_SCOPE) | OPT(OPT_PRODUCT) | OPT(OPT_CLASSIFICATION) | OPT(OPT_STATE) | OPT(OPT_LIMIT) |          \
+        OPT(OPT_AFTER)
+
+const struct noun nouns[] = {
+    {"site", "sites of the tree: begin, invite, join, list, remove"},
+    {"upstream", "where updates come from (central site)"},
+    {"sync", "runs that bring the catalogue up to date"},
+    {"update", "single updates: publish, expire, remove, show"},
+    {"catalogue", "what this site holds"},
+    {"filter", "which updates the central site takes in"},
+    {"status", "this site and the tree below it, problems last"},
+    {"tree", "the sites below, with class, generation and lag"},
+    {"links", "the links of this site, seen from both ends"},
+    {"wait", "wait until sites, or a run, are there"},
+    {"events", "what happened"},
+    {"verify", "compare what is stored with the signed root"},
+    {"explain", "why a site is where it is, and what to do"},
+    {"store", "the stores of this site"},
+    {"reload", "make sitetreed read its configuration again"},
+    {"stop", "stop the sitetreed of this site"},
+    {"demo", "a tree of seven sites on this machine"},
+    {"help", "help for a noun or a command"},
+    {"version", "the version of the program"},
+};
+const size_t nouns_count = COUNT_OF(nouns);
+
+const struct command commands[] = {
+    {"site", "init", {{"CODE", NULL, ARG_TEXT, true, false}},
+        OPT(OPT_CENTRAL) | OPT(OPT_NAME) | OPT(OPT_NO_START), COMMAND_CHANGES, NULL, "site-init", NULL,
+        run_init, "begin a new tree, with this site at its top",
+        "Makes the keys of the tree and of the central site, prints the fingerprint, and starts sitetreed. "
+        "The root key "
+        "can be taken offline afterwards. CODE is CEN without one."},
+    {"site", "join", {{"TOKEN", NULL, ARG_TEXT, false, false}}, OPT(OPT_NO_START) | OPT(OPT_TIMEOUT),
+        COMMAND_CHANGES | COMMAND_WAITS, NULL, "site-join", NULL, run_join,
+        "join the tree with a token of the parent",
+        "Checks the token before the network is touched, makes the keys of this site, starts sitetreed and "
+        "waits until "
+        "the catalogue is there and verified."},
+    {"site", "invite", {SITE_ARG}, OPT(OPT_TIER) | OPT(OPT_TTL), COMMAND_CHANGES, "site.invite",
+        "site-invite", &view_invite, NULL, "make a token with which one site can join below this one",
+        "A token can be used once, and until it expires."},
+    {"site", "invites", {{0}}, 0, 0, "site.invites", "site-invites", &view_invites, NULL,
+        "the tokens that were made", NULL},
+    {"site", "revoke", {{"ID", NULL, ARG_TEXT, false, false}}, 0, COMMAND_CHANGES, "site.revoke",
+        "site-revoke", &view_revoke, run_revoke,
+        "make a token unusable; ID, or the site that it was made for", NULL},
+    {"site", "list", {{0}}, OPT(OPT_ALL), 0, "site.list", "site-list", &view_site_list, NULL,
+        "this site and its children", NULL},
+    {"site", "show", {SITE_OR_OWN}, 0, 0, "site.show", "site-show", &view_site_show, NULL,
+        "keys, place and last report of a site; without one of this site", NULL},
+    {"site", "remove", {SITE_ARG}, OPT(OPT_YES) | OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_DESTROYS | COMMAND_NOT_FINE, "site.remove", "site-remove",
+        &view_site_removed, run_destroy, "cut a site, and those below it, off the tree",
+        "A removed site is refused from then on; it keeps what it has. To come back it needs a new token."},
+
+    {"upstream", "add", {{"NAME", "name", ARG_TEXT, true, false}},
+        OPT(OPT_KIND) | OPT(OPT_URI) | OPT(OPT_SUITE) | OPT(OPT_COMPONENTS) | OPT(OPT_ARCHITECTURES) |
+            OPT(OPT_KEYRING) | OPT(OPT_PATH) | OPT(OPT_FINGERPRINTS) | OPT(OPT_NO_VALID_UNTIL) |
+            OPT(OPT_PUBLISHER) | OPT(OPT_PRODUCT) | OPT(OPT_CLASSIFICATION) | OPT(OPT_FROM_SYSTEM) |
+            OPT(OPT_SUITES),
+        COMMAND_CHANGES, "upstream.add", "upstream-add", &view_upstream_added, NULL,
+        "take updates from a signed apt repository, or from a folder of JSON files", NULL},
+    {"upstream", "list", {{0}}, 0, 0, "upstream.list", "upstream-list", &view_upstream_list, NULL,
+        "the upstreams, and when they were read last", NULL},
+    {"upstream", "test", {UPSTREAM_ARG}, 0, COMMAND_NOT_FINE | COMMAND_LONG, "upstream.test", "upstream-test",
+        &view_upstream_test, NULL, "read an upstream and check its signature, and change nothing", NULL},
+    {"upstream", "remove", {UPSTREAM_ARG}, OPT(OPT_YES) | OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_DESTROYS | COMMAND_NOT_FINE, "upstream.remove", "upstream-remove",
+        &view_upstream_removed, run_destroy, "forget an upstream; its updates leave with the next full run",
+        NULL},
+
+    {"sync", "now", {{0}}, OPT(OPT_FULL) | OPT(OPT_WAIT) | OPT(OPT_TIMEOUT), COMMAND_CHANGES | COMMAND_WAITS,
+        "sync.now", "sync-now", &view_sync_now, run_sync_now, "start a run at the central site",
+        "While a run is active, one more is queued behind it."},
+    {"sync", "status", {{0}}, 0, COMMAND_NOT_FINE, "sync.status", "sync-status", &view_sync_status, NULL,
+        "the run that is active, or the last one", NULL},
+    {"sync", "list", {{0}}, OPT(OPT_FAILED) | OPT(OPT_LIMIT), 0, "sync.list", "sync-list", &view_sync_list,
+        NULL, "the runs that were, newest first", NULL},
+    {"sync", "show", {{"RUN", "run", ARG_RUN, true, false}}, 0, COMMAND_NOT_FINE, "sync.show", "sync-show",
+        &view_sync_show, NULL, "one run, phase by phase; the last one without RUN", NULL},
+    {"sync", "cancel", {{"RUN", "run", ARG_RUN, true, false}}, 0, COMMAND_CHANGES, "sync.cancel",
+        "sync-cancel", &view_sync_cancel, NULL, "end a run; what it has stored and verified stays", NULL},
+
+    {"update", "publish", {{"FILE", NULL, ARG_FILE, false, false}}, 0, COMMAND_CHANGES, "update.publish",
+        "update-publish", &view_published, run_publish,
+        "publish updates from a JSON file (- is the standard input)",
+        "The file holds one update, or a list of them."},
+    {"update", "show", {UPDATE_ARG}, 0, 0, "update.show", "update-show", &view_update, NULL,
+        "everything about one update", NULL},
+    {"update", "expire", {UPDATE_ARG}, OPT(OPT_YES) | OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_DESTROYS | COMMAND_NOT_FINE, "update.expire", "update-expire",
+        &view_update_changed, run_destroy, "mark an update as expired, everywhere", NULL},
+    {"update", "remove", {UPDATE_ARG}, OPT(OPT_YES) | OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_DESTROYS | COMMAND_NOT_FINE, "update.remove", "update-remove",
+        &view_update_changed, run_destroy, "take an update out of the catalogue, everywhere", NULL},
+
+    {"catalogue", "show", {{0}}, 0, 0, "catalogue.show", "catalogue-show", &view_catalogue, NULL,
+        "generation, root and size of the catalogue", NULL},
+    {"catalogue", "scopes", {{0}}, 0, 0, "catalogue.scopes", "catalogue-scopes", &view_scopes, NULL,
+        "the scopes, with serials and roots", NULL},
+    {"catalogue", "count", {{0}}, OPT(OPT_BY), 0, "catalogue.count", "catalogue-count", &view_counts, NULL,
+        "how many updates, by scope or something else", NULL},
+    {"catalogue", "list", {{0}}, LISTING, 0, "catalogue.list", "catalogue-list", &view_updates, NULL,
+        "the updates", NULL},
+    {"catalogue", "search", {{"TEXT", "text", ARG_TEXT, false, false}}, LISTING, 0, "catalogue.search",
+        "catalogue-search", &view_updates, NULL, "the updates whose id or title has a text", NULL},
+
+    {"filter", "show", {{0}}, 0, 0, "filter.show", "filter-show", &view_filter, NULL, "what is taken in",
+        NULL},
+    {"filter", "set", {{0}}, OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES),
+        COMMAND_CHANGES, "filter.set", "filter-set", &view_filter, NULL,
+        "choose what is taken in, from the next run on",
+        "What a wider filter lets in is fetched again, also where it did not change since. An empty list is "
+        "all."},
+
+    {"status", NULL, {{0}}, 0, COMMAND_NOT_FINE, "status", "status", &view_status, NULL,
+        "this site and the tree below it, problems last", NULL},
+    {"tree", NULL, {{0}}, OPT(OPT_BELOW) | OPT(OPT_DEPTH) | OPT(OPT_PROBLEMS), COMMAND_NOT_FINE, "tree",
+        "tree", &view_tree, run_tree, "the sites below, with class, generation and lag",
+        "With more than 60 sites, subtrees in which everything is fine are one line each."},
+    {"links", NULL, {{0}}, OPT(OPT_SORT), COMMAND_NOT_FINE, "links", "links", &view_links, run_links,
+        "the links of this site, seen from both ends", NULL},
+    {"wait", NULL, {{"SITE", NULL, ARG_SITE, true, true}}, OPT(OPT_FOR) | OPT(OPT_TIMEOUT),
+        COMMAND_NOT_FINE | COMMAND_WAITS, NULL, "wait", NULL, run_wait,
+        "wait until sites, or a run, are there",
+        "current: at the generation that is the newest at the start, or a later one. live: heard and at "
+        "work. joined: in "
+        "the tree. run=ID: that run has ended. Without SITE it is every site of the tree. Ends at once, with "
+        "exit 1, "
+        "when the goal can no longer be reached; when the time runs out it names the sites that are not "
+        "there, each "
+        "with its cause."},
+    {"events", NULL, {{0}}, OPT(OPT_FOLLOW) | OPT(OPT_SINCE) | OPT(OPT_LIMIT) | OPT(OPT_EVENT), 0, "events",
+        "events", &view_events, run_events, "what happened, oldest first", NULL},
+    {"verify", NULL, {{0}}, OPT(OPT_VERIFY_ALL) | OPT(OPT_DEEP), COMMAND_NOT_FINE | COMMAND_LONG, "verify",
+        "verify", &view_verify, NULL,
+        "compute the root from what is stored, and compare it with the signed one", NULL},
+    {"explain", NULL, {SITE_OR_OWN}, 0, COMMAND_NOT_FINE, "explain", "explain", &view_explain, NULL,
+        "why a site is where it is, who saw it, and what to do", NULL},
+    {"store", "stat", {{0}}, 0, 0, "store.stat", "store-stat", &view_store, NULL,
+        "sizes and limits of the stores", NULL},
+    {"store", "check", {{0}}, 0, COMMAND_NOT_FINE | COMMAND_LONG, "store.check", "store-check",
+        &view_findings, NULL, "read everything that is stored and look for contradictions", NULL},
+    {"reload", NULL, {{0}}, 0, COMMAND_CHANGES, "reload", "reload", &view_reload, NULL,
+        "make sitetreed read its configuration again", NULL},
+    {"stop", NULL, {{0}}, 0, COMMAND_CHANGES, "stop", "stop", NULL, NULL, "stop the sitetreed of this site",
+        NULL},
+#ifdef HAVE_DEMO
+    {"demo", NULL, {{0}}, 0, COMMAND_RAW, NULL, "demo", NULL, run_demo,
+        "a tree of seven sites on this machine",
+        "Real daemons on loopback, in a folder of their own, fed with this machine's apt sources."},
+#endif
+    {"help", NULL, {{"COMMAND", NULL, ARG_COMMAND, true, true}}, 0, 0, NULL, "help", NULL, run_help,
+        "help for a noun or a command", NULL},
+    {"version", NULL, {{0}}, 0, 0, NULL, "version", NULL, run_version, "the version of the program", NULL},
+    {"__complete", NULL, {{"WORD", NULL, ARG_TEXT, true, true}}, 0, COMMAND_HIDDEN | COMMAND_RAW, NULL, NULL,
+        NULL, run_complete, "candidates for the shell", NULL},
+};
+const size_t commands_count = COUNT_OF(commands);
