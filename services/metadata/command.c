@@ -1,0 +1,199 @@
+/* Operator commands that this worker owns (docs/control.md): looked up by name, answered as JSON. */
+#include <stdlib.h>
+
+#include "services/metadata/core.h"
+
+const char *arg_text(json_t *args, const char *name)
+{
+    return json_string_value(json_object_get(args, name));
+}
+
+bool arg_flag(json_t *args, const char *name)
+{
+    return json_is_true(json_object_get(args, name));
+}
+
+static void send_reply(struct metadata *m, struct peer caller, uint64_t command, json_t *j)
+{
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (!text) {
+        m->fx->err = -ENOMEM;
+    } else if (caller.kind == PEER_NODE) {
+        Sitetree__ControlReply r = SITETREE__CONTROL_REPLY__INIT;
+        r.command = command;
+        r.json = pb_bytes(view_str(text));
+        struct blob *b = frame_pack(FRAME_CONTROL_REPLY, CLASS_HEAD, 0, NULL, &r.base, true);
+        if (b)
+            send_to(m, caller, CLASS_HEAD, b);
+        else
+            command_fail(m, caller, command,
+                err_fail(ERR_TOO_LARGE, "the answer is too large; ask for less with --limit"));
+    } else {
+        effects_reply(m->fx, command, false, blob_new(text, strlen(text)));
+    }
+    free(text);
+    json_decref(j);
+}
+
+void command_reply(
+    struct metadata *m, struct peer caller, uint64_t command, const char *schema, json_t *data, int exit)
+{
+    char name[64], t[32];
+    size_t n = 0;
+    for (const char *p = "sitetree."; *p; p++)
+        name[n++] = *p;
+    for (const char *p = schema; *p && n < sizeof name - 3; p++)
+        name[n++] = *p == '.' ? '-' : *p;
+    name[n++] = '/';
+    name[n++] = '1';
+    name[n] = 0;
+    send_reply(m, caller, command,
+        json_pack("{s:s, s:s, s:o, s:i, s:b}", "schema", name, "as_of", wall_text(m->wall, t), "data",
+            data ? data : json_object(), "exit", exit, "more", 0));
+}
+
+void command_fail(struct metadata *m, struct peer caller, uint64_t command, int code)
+{
+    char t[32];
+    send_reply(m, caller, command,
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:b}", "schema", "sitetree.error/1", "as_of",
+            wall_text(m->wall, t), "code", err_word(code), "message", err_text(code), "hint", err_hint(code),
+            "exit", code == ERR_USAGE ? 2 : 1, "more", 0));
+}
+
+static int sync_now(struct metadata *m, json_t *args, json_t **ret_data)
+{
+    bool queued;
+    uint64_t number;
+    char id[32], hint[80];
+    if (!m->central)
+        return err_fail(ERR_NOT_CENTRAL,
+            "%s is not the central site and syncs only when its parent %s asks it to; run this at the "
+            "central site",
+            m->site, m->parent[0] ? m->parent : "?");
+    enum run_kind kind = arg_flag(args, "full") ? RUN_FULL : RUN_DELTA_NEW;
+    int rc = run_request(m, kind, "operator", &queued, &number);
+    if (rc)
+        return rc;
+    run_id(number, id);
+    snprintf(hint, sizeof hint, "sitetree wait --for run=%s", id);
+    *ret_data = json_pack("{s:s, s:s, s:b, s:s}", "run", id, "kind", kind == RUN_FULL ? "FULL" : "DELTA_NEW",
+        "queued", queued, "try", hint);
+    return 0;
+}
+
+static int sync_cancel(struct metadata *m, json_t *args, json_t **ret_data)
+{
+    const char *run = arg_text(args, "run");
+    uint64_t number = run ? run_number(run) : m->run ? m->run->number : 0;
+    char id[32];
+    int rc = number ? run_cancel(m, number) : err_fail(ERR_NOT_FOUND, "no run %s", run ? run : "is active");
+    if (!rc)
+        *ret_data = json_pack("{s:s, s:s}", "run", run_id(number, id), "result", "cancelled");
+    return rc;
+}
+
+static int publish(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
+{
+    const char *text = arg_text(args, "json"), *publisher = arg_text(args, "publisher");
+    json_error_t where;
+    if (!m->central)
+        return err_fail(ERR_NOT_CENTRAL, "updates are published at the central site; this is %s", m->site);
+    json_t *j = text ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
+    if (!j)
+        return err_fail(ERR_USAGE, "not JSON: %s", text ? where.text : "nothing was given");
+    json_t *list = json_is_array(j) ? json_incref(j) : json_pack("[O]", j);
+    struct source_set *set = source_new();
+    int rc = list && set ? 0 : -ENOMEM;
+    if (!publisher)
+        publisher = m->site;
+    if (!rc && json_array_size(list) == 0)
+        rc = err_fail(ERR_USAGE, "no update in it");
+    for (size_t i = 0; !rc && i < json_array_size(list); i++)
+        rc = update_from_json(json_array_get(list, i), publisher, set);
+    struct view owner;
+    struct op op = {.kind = OP_PUT, .command = command, .caller = caller};
+    snprintf(op.scope, sizeof op.scope, "local/%s", publisher);
+    if (!rc && meta_get(m->txn, meta_of("owned", view_str(op.scope)).s, &owner) == 0)
+        rc = err_fail(ERR_EXISTS, "%s is filled by the upstream %.*s: put the file into its folder", op.scope,
+            (int)owner.len, (const char *)owner.data);
+    for (size_t i = 0; !rc && i < set->n; i++) {
+        struct op one = op;
+        if (i + 1 < set->n)
+            one.command = 0; /* the last one answers for all */
+        buf_append_view(&one.id, set->items[i].key);
+        buf_append_view(&one.value, set->items[i].value);
+        rc = one.id.err || one.value.err ? -ENOMEM : origin_op(m, one);
+    }
+    source_free(set);
+    json_decref(list);
+    json_decref(j);
+    return rc;
+}
+
+static int take_away(
+    struct metadata *m, struct peer caller, uint64_t command, enum op_kind kind, json_t *args)
+{
+    const char *id = arg_text(args, "id");
+    json_t *data;
+    int exit = 0;
+    if (!m->central)
+        return err_fail(ERR_NOT_CENTRAL, "updates are changed at the central site; this is %s", m->site);
+    if (!id)
+        return err_fail(ERR_USAGE, "which update?");
+    int rc = query_command(m, "update.show", args, &data, &exit);
+    if (rc)
+        return rc;
+    if (arg_flag(args, "dry_run")) {
+        command_reply(m, caller, command, kind == OP_EXPIRE ? "update-expire" : "update-remove", data, 3);
+        return 0;
+    }
+    json_decref(data);
+    struct op op = {.kind = kind, .command = command, .caller = caller};
+    buf_str(&op.id, id);
+    return op.id.err ? -ENOMEM : origin_op(m, op);
+}
+
+static int run_command(
+    struct metadata *m, struct peer caller, uint64_t command, const char *name, json_t *args)
+{
+    json_t *data = NULL;
+    int exit = 0, rc;
+    if (strcmp(name, "sync.now") == 0)
+        rc = sync_now(m, args, &data);
+    else if (strcmp(name, "sync.cancel") == 0)
+        rc = sync_cancel(m, args, &data);
+    else if (strcmp(name, "upstream.add") == 0)
+        rc = upstream_add(m, args, &data);
+    else if (strcmp(name, "upstream.remove") == 0)
+        rc = upstream_remove(m, args, &data);
+    else if (strcmp(name, "upstream.list") == 0)
+        rc = upstream_list(m, &data);
+    else if (strcmp(name, "upstream.test") == 0)
+        return upstream_test(m, caller, command, args);
+    else if (strcmp(name, "update.publish") == 0)
+        return publish(m, caller, command, args);
+    else if (strcmp(name, "update.expire") == 0)
+        return take_away(m, caller, command, OP_EXPIRE, args);
+    else if (strcmp(name, "update.remove") == 0)
+        return take_away(m, caller, command, OP_REMOVE, args);
+    else
+        rc = query_command(m, name, args, &data, &exit);
+    if (!rc)
+        command_reply(m, caller, command, name, data, exit);
+    return rc;
+}
+
+int command_run(struct metadata *m, struct peer caller, uint64_t command, struct view text)
+{
+    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
+    const char *name = arg_text(j, "command");
+    int rc = name ? run_command(m, caller, command, name, json_object_get(j, "args"))
+                  : err_fail(ERR_USAGE, "not a command");
+    json_decref(j);
+    if (rc == -ENOMEM || store_txn_error(m->txn))
+        return rc;
+    if (rc)
+        command_fail(m, caller, command, rc);
+    return 0;
+}

@@ -1,0 +1,579 @@
+/* The child's states (protocol.md 4): boot, head check, what to fetch and how, activation, expiry. A site
+ * shows only the applied head; everything on the way to the next one is pages and deltas beside it. */
+#include <stdlib.h>
+
+#include "services/metadata/core.h"
+
+#define AGAIN_FIRST_NS NS_PER_S
+#define AGAIN_MOST_NS (60 * NS_PER_S)
+#define REHASH_EVERY_NS (60 * NS_PER_S)
+
+static bool expired(const struct metadata *m)
+{
+    return m->applied && m->wall.ns > m->applied->expires.ns;
+}
+
+void replica_rest(struct metadata *m)
+{
+    char t[32];
+    if (m->boot_bad)
+        state_set(m, STATE_WALK, "repairing", "own pages are damaged: they are fetched again");
+    else if (expired(m))
+        state_set(m, STATE_STALE, "head-expired", "the head expired at %s; the catalogue is served on",
+            wall_text(m->applied->expires, t));
+    else if (m->central)
+        state_set(m, m->applied ? STATE_LIVE : STATE_BOOT, "", "%s", "");
+    else if (!m->parent_up)
+        state_set(m, STATE_CONNECT, "parent-unreachable", "no link to the parent %s", m->parent);
+    else if (!m->applied)
+        state_set(m, STATE_HEADCHECK, "not-published-yet", "the parent %s has no generation yet", m->parent);
+    else
+        state_set(m, STATE_LIVE, "", "%s", "");
+}
+
+static struct request *ask_head(struct metadata *m)
+{
+    if (!m->parent_up || m->central || request_pending(m, REQUEST_HEAD, NULL))
+        return NULL;
+    struct request *r = request_new(m, REQUEST_HEAD, NULL, 0);
+    if (!r)
+        return NULL;
+    Sitetree__HeadGet get = SITETREE__HEAD_GET__INIT;
+    const struct head *newest = m->known ? m->known : m->applied;
+    get.generation = newest ? newest->generation : 0;
+    send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_HEAD,
+        frame_pack(FRAME_HEAD_GET, CLASS_HEAD, r->id, newest ? &newest->epoch : NULL, &get.base, false));
+    return r;
+}
+
+void replica_poll(struct metadata *m)
+{
+    m->timers[TIMER_POLL].ns = 0;
+    (void)ask_head(m);
+    int64_t wait = m->opt.poll_interval_ns;
+    if (expired(m) || !m->applied || m->head_failures)
+        wait /= 5;
+    timer_set(m, TIMER_POLL, state_jitter(m, wait));
+}
+
+/* A wrong or missing page: no more of this target until the head was looked at again, after a growing pause.
+ */
+void replica_setback(struct metadata *m)
+{
+    if (m->retarget)
+        return;
+    m->retarget = true;
+    int64_t wait = m->setbacks ? AGAIN_FIRST_NS << (m->setbacks < 6 ? m->setbacks - 1 : 6) : 0;
+    m->setbacks++;
+    timer_set(m, TIMER_AGAIN, wait > AGAIN_MOST_NS ? AGAIN_MOST_NS : wait);
+}
+
+static int plan_scope(struct metadata *m, const struct scope_entry *to)
+{
+    struct scope *s = state_scope(m, to->name);
+    if (!s)
+        return -ENOMEM;
+    s->deltas_missing_to = 0;
+    s->deltas_asked = request_pending(m, REQUEST_DELTAS, s);
+    s->fetch = FETCH_READY;
+    if (hash_eq(&s->applied.tree.hash, &to->tree.hash) && !s->careful)
+        return 0;
+    bool possible = false;
+    int rc = s->careful ? 0 : catchup_plan(m, s, to, &possible);
+    return rc || possible ? rc : walk_start(m, s, to);
+}
+
+/* The newest head that is known; or the applied one, where own pages of it are damaged. */
+int replica_plan(struct metadata *m)
+{
+    struct head *to = m->known;
+    for (size_t i = 0; !to && i < m->n_scopes; i++)
+        if (m->scopes[i]->careful && m->scopes[i]->applied.serial && !m->central)
+            to = m->applied;
+    state_target(m, to);
+    m->retarget = false;
+    for (size_t i = 0; m->target && i < m->target->n_scopes; i++) {
+        int rc = plan_scope(m, &m->target->scopes[i]);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* A delta chain that does not lead to the signed root, or own pages that are damaged: the tree is walked
+ * instead. */
+static int fall_back(struct metadata *m, struct scope *s, const struct scope_entry *to, int why)
+{
+    m->divergences++;
+    event_note(
+        m, "replica.divergence", NULL, why, "%s: %s; walking the tree instead", s->name, err_text(why));
+    if (why == ERR_CORRUPT) {
+        struct tree_report report;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = tree_check(&t, &s->applied.tree, true, true, &report);
+        if (rc)
+            return rc;
+        s->careful = true;
+    }
+    return walk_start(m, s, to);
+}
+
+/* Pages of scopes that the new head no longer has, or that a walk left behind. */
+static int clean_up(struct metadata *m, const struct head *h, const bool *walked)
+{
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        const struct scope_entry *e = head_scope(h, s->name);
+        bool gone = !e && s->applied.serial;
+        uint64_t deleted;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = gone || (walked && walked[i]) ? tree_sweep(&t, e ? &e->tree : NULL, &deleted) : 0;
+        if (rc)
+            return rc;
+        if (gone)
+            delta_trim(m->txn, s->id, UINT64_MAX);
+        else if (e)
+            delta_trim(m->txn, s->id, e->delta_floor);
+    }
+    return 0;
+}
+
+/* One transaction: pages are there, the head changes. 1: not yet, a scope had to fall back. */
+static int activate(struct metadata *m, struct hint_delta **ret_deltas, size_t *ret_n)
+{
+    struct head *h = m->target;
+    bool *walked = calloc(m->n_scopes ? m->n_scopes : 1, sizeof *walked);
+    AUTO_BUF replaced = {0};
+    struct hint_delta *deltas = NULL;
+    size_t n = 0, cap = 0;
+    int rc = walked ? 0 : -ENOMEM;
+    bool again = false;
+    for (size_t i = 0; !rc && i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        const struct scope_entry *to = head_scope(h, s->name);
+        if (!to || s->fetch == FETCH_NONE)
+            continue;
+        walked[i] = s->fetch == FETCH_WALK;
+        if (s->fetch != FETCH_READY || hash_eq(&s->applied.tree.hash, &to->tree.hash))
+            continue;
+        rc = catchup_apply(m, s, to, &replaced);
+        if (rc == ERR_ROOT || rc == ERR_CORRUPT || rc == ERR_GAP || rc == ERR_MALFORMED) {
+            again = true;
+            rc = fall_back(m, s, to, rc);
+        }
+        for (uint64_t serial = s->applied.serial + 1; !rc && !again && serial <= to->serial; serial++) {
+            if (n == cap) {
+                cap = cap ? cap * 2 : 8;
+                struct hint_delta *list = realloc(deltas, cap * sizeof *list);
+                if (!list) {
+                    rc = -ENOMEM;
+                    break;
+                }
+                deltas = list;
+            }
+            deltas[n++] = (struct hint_delta){s, serial};
+        }
+    }
+    if (!rc && !again) {
+        for (size_t i = 0; i + PAGE_KEY_LEN <= replaced.len; i += PAGE_KEY_LEN)
+            store_del(m->txn, TABLE_PAGES, view_of(replaced.data + i, PAGE_KEY_LEN));
+        rc = replaced.err ? replaced.err : clean_up(m, h, walked);
+    }
+    free(walked);
+    if (rc || again) {
+        free(deltas);
+        return rc ? rc : 1;
+    }
+    m->hop.verified = m->wall;
+    if (h == m->applied)
+        state_target(m, NULL); /* it was only mended */
+    else
+        state_apply(m, h);
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        m->scopes[i]->fetch = FETCH_NONE;
+        m->scopes[i]->careful = false;
+    }
+    m->boot_bad = false;
+    m->verified_at = m->wall;
+    *ret_deltas = deltas;
+    *ret_n = n;
+    return 0;
+}
+
+static bool all_ready(struct metadata *m, bool *ret_walking)
+{
+    bool ready = true;
+    for (size_t i = 0; i < m->target->n_scopes; i++) {
+        struct scope *s = state_scope_find(m, m->target->scopes[i].name);
+        if (s->fetch == FETCH_WALK) {
+            *ret_walking = true;
+            ready = ready && walk_finished(m, s);
+        } else if (s->fetch == FETCH_DELTAS) {
+            ready = false;
+        }
+    }
+    return ready;
+}
+
+static int ask_more(struct metadata *m)
+{
+    int rc = 0;
+    for (size_t i = 0; !rc && i < m->target->n_scopes; i++) {
+        struct scope *s = state_scope_find(m, m->target->scopes[i].name);
+        if (s->fetch == FETCH_DELTAS)
+            rc = catchup_ask(m, s);
+        else if (s->fetch == FETCH_WALK) {
+            rc = walk_step(m, s);
+            if (rc == ERR_CORRUPT) { /* a staged page is damaged: look at everything */
+                s->careful = true;
+                rc = walk_start(m, s, &m->target->scopes[i]);
+            }
+        }
+    }
+    return rc;
+}
+
+static bool nearly_full(struct metadata *m)
+{
+    if (!store_nearly_full(m->store))
+        return false;
+    state_set(m, m->applied ? STATE_LIVE : STATE_CONNECT, "store-full",
+        "the store is 85 %% full: nothing new is fetched; see sitetree store stat");
+    timer_set(m, TIMER_AGAIN, AGAIN_MOST_NS);
+    return true;
+}
+
+/* What the frame that brought the last piece looked like; NULL when it did not come as one hint. */
+static int step(struct metadata *m, struct blob *hint)
+{
+    while (m->target) {
+        bool walking = false;
+        if (m->retarget || nearly_full(m))
+            return 0;
+        int rc = ask_more(m);
+        if (rc)
+            return rc;
+        if (!all_ready(m, &walking)) {
+            state_set(m, walking ? STATE_WALK : STATE_CATCHUP, walking ? "below-delta-floor" : "catching-up",
+                "fetching generation %llu from %s", (unsigned long long)m->target->generation, m->parent);
+            return 0;
+        }
+        struct hint_delta *deltas = NULL;
+        bool repair = m->target == m->applied;
+        size_t n = 0;
+        rc = activate(m, &deltas, &n);
+        if (rc == 1)
+            continue;
+        if (rc)
+            return rc;
+        if (hint)
+            effects_publish(m->fx, m->hint_topic, CLASS_HEAD, blob_ref(hint), true);
+        else if (!repair)
+            serve_publish(m, deltas, n, false);
+        free(deltas);
+        hint = NULL;
+        m->setbacks = 0;
+        replica_rest(m);
+        rc = run_on_applied(m);
+        if (!rc)
+            rc = replica_plan(m); /* a newer head may wait */
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int replica_step(struct metadata *m)
+{
+    return step(m, NULL);
+}
+
+/* Takes h. Newer: remembered and fetched. */
+static int consider(struct metadata *m, struct head *h, const char *from, bool *ret_new)
+{
+    const struct head *newest = m->known ? m->known : m->applied;
+    *ret_new = false;
+    int rc = head_follows(newest, h, m->wall);
+    if (rc == ERR_EXISTS || (m->applied && hash_eq(&h->hash, &m->applied->hash))) {
+        head_free(h);
+        m->head_failures = 0;
+        return 0;
+    }
+    if (rc) {
+        if (rc == ERR_ROLLBACK)
+            event_note(m, "replica.rollback-alarm", NULL, rc, "%s: %s; the data is kept", from, err_text(rc));
+        state_refusal(m, rc, from);
+        m->head_failures++;
+        head_free(h);
+        return 0;
+    }
+    m->head_failures = 0;
+    *ret_new = true;
+    state_know(m, h);
+    bool walking = false;
+    if (m->target && m->target != m->known && !m->retarget)
+        (void)all_ready(m, &walking);
+    return walking ? 0 : replica_plan(m); /* a walk goes on to its own head first; its pages are not lost */
+}
+
+int replica_on_head(struct metadata *m, struct request *r, const struct frame *f)
+{
+    request_end(m, r, f->body.len);
+    bool was_retarget = m->retarget, is_new = false;
+    int rc = 0;
+    if (f->body.len) {
+        AUTO_BUF raw = {0};
+        struct view body = f->body;
+        struct head *h;
+        if (f->flags & FRAME_ZSTD) {
+            rc = zstd_unpack(f->body, f->raw_len, &raw);
+            body = buf_view(&raw);
+        }
+        if (!rc)
+            rc = head_parse(body, &m->hierarchy, m->head_key, &h);
+        if (rc == -ENOMEM)
+            return rc;
+        if (rc) {
+            state_refusal(m, rc, "head");
+            m->head_failures++;
+            return 0;
+        }
+        rc = consider(m, h, "head", &is_new);
+        if (rc)
+            return rc;
+    }
+    if (was_retarget && m->timers[TIMER_AGAIN].ns == 0) {
+        rc = replica_plan(m);
+        if (rc)
+            return rc;
+    }
+    if (!m->target)
+        replica_rest(m);
+    return replica_step(m);
+}
+
+int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *frame)
+{
+    if (m->central)
+        return 0;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    AUTO_BUF bytes = {0};
+    struct head *h = NULL;
+    Sitetree__Hint *hint = FRAME_UNPACK(&a, f, hint, &rc);
+    if (hint && !hint->head)
+        rc = err_fail(ERR_MALFORMED, "hint without a head");
+    if (!rc) {
+        message_pack(&hint->head->base, &bytes); /* the signed bytes inside are untouched by this */
+        rc = bytes.err ? bytes.err : head_parse(buf_view(&bytes), &m->hierarchy, m->head_key, &h);
+    }
+    if (rc == -ENOMEM)
+        return rc;
+    if (rc) {
+        state_refusal(m, rc, "hint");
+        return 0;
+    }
+    m->parent_heard = m->now;
+    bool is_new, fresh = !m->target;
+    rc = consider(m, h, "hint", &is_new);
+    if (rc || !is_new)
+        return rc;
+    m->hop.first_byte = m->hop.last_byte = m->wall;
+    m->hop.bytes += f->body.len;
+    for (size_t i = 0; m->target == m->known && m->target && i < hint->n_deltas; i++)
+        for (size_t j = 0; j < hint->n_deltas; j++) { /* newest first, whatever order they came in */
+            const Sitetree__DeltaBytes *d = hint->deltas[j];
+            struct scope *s = state_scope_find(m, d->scope);
+            if (!s || s->fetch != FETCH_DELTAS || d->serial != s->deltas_missing_to)
+                continue;
+            rc = catchup_take(m, s, d);
+            if (store_txn_error(m->txn))
+                return store_txn_error(m->txn);
+            if (rc) {
+                state_refusal(m, rc, "hint");
+                hint->n_deltas = 0; /* the pull lane will bring them */
+                break;
+            }
+        }
+    return step(m, fresh ? frame : NULL);
+}
+
+int replica_on_refusal(struct metadata *m, const struct frame *f)
+{
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    Sitetree__Refusal *no = FRAME_UNPACK(&a, f, refusal, &rc);
+    struct request *r = request_find(m, f->request);
+    if (!r || !no)
+        return 0;
+    enum request_kind kind = r->kind;
+    struct scope *s = r->scope;
+    int code = no->code;
+    for (size_t i = 0; kind == REQUEST_PAGES && i < r->expect.n; i++)
+        if (wants_push(&s->frontier, r->expect.list[i]))
+            return -ENOMEM;
+    r->expect.n = 0;
+    request_end(m, r, 0);
+    if (kind == REQUEST_HEAD) {
+        m->head_failures++;
+        if (!m->target)
+            replica_rest(m);
+        return 0;
+    }
+    if (code != ERR_BUSY)
+        state_refusal(m, err_fail(ERR_REFUSED, "%.200s: %.200s", no->word, no->text), m->parent);
+    replica_setback(m);
+    return 0;
+}
+
+int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
+{
+    struct epoch epoch = {0};
+    bool was_up = m->parent_up;
+    if (l->epoch.len == sizeof epoch.b)
+        memcpy(epoch.b, l->epoch.data, sizeof epoch.b);
+    m->parent_generation = l->generation;
+    m->parent_epoch = epoch;
+    m->parent_up = l->up;
+    if (l->site && l->site[0])
+        snprintf(m->parent, sizeof m->parent, "%s", l->site);
+    if (!l->up) {
+        request_drop_all(m);
+        replica_rest(m);
+        return 0;
+    }
+    m->parent_heard = m->now;
+    if (!was_up) {
+        request_drop_all(m); /* answers of the old connection will not come */
+        replica_poll(m);
+        int rc = run_on_link_back(m);
+        if (rc)
+            return rc;
+        if (!m->target) {
+            rc = replica_plan(m);
+            if (rc)
+                return rc;
+        }
+    } else if (!m->applied || !epoch_eq(&epoch, &m->applied->epoch) ||
+               l->generation > m->applied->generation) {
+        (void)ask_head(m);
+    }
+    if (!m->target)
+        replica_rest(m);
+    return replica_step(m);
+}
+
+int replica_on_expiry(struct metadata *m)
+{
+    m->timers[TIMER_EXPIRY].ns = 0;
+    if (m->central)
+        return origin_renew(m);
+    if (m->applied && !expired(m)) {
+        timer_set(m, TIMER_EXPIRY, m->applied->expires.ns - m->wall.ns);
+        return 0;
+    }
+    if (m->applied)
+        event_note(m, "replica.stale", NULL, ERR_EXPIRED,
+            "the head of generation %llu has expired; it is served on",
+            (unsigned long long)m->applied->generation);
+    if (!m->target)
+        replica_rest(m);
+    replica_poll(m);
+    return 0;
+}
+
+/* BOOT: the root of the applied head again, from the stored pages. */
+int replica_boot(struct metadata *m)
+{
+    m->boot_checked = true;
+    for (size_t i = 0; m->applied && i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        struct tree_report report;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, false, true, &report) : 0;
+        if (rc)
+            return rc;
+        if (s->applied.serial && report.bad) {
+            event_note(m, "store.damaged", NULL, ERR_CORRUPT, "%s: %llu of %llu pages are missing or damaged",
+                s->name, (unsigned long long)report.bad, (unsigned long long)report.pages);
+            s->careful = true;
+            m->boot_bad = true;
+        }
+    }
+    m->verified_at = m->wall;
+    if (m->applied) {
+        int64_t left = m->applied->expires.ns - m->wall.ns;
+        timer_set(m, TIMER_EXPIRY, left > 0 ? left : 0);
+    }
+    if (m->opt.rehash_ns)
+        timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
+    return 0;
+}
+
+/* In the background: a few pages each minute, so that all are read and hashed again within the configured
+ * time. */
+int replica_rehash(struct metadata *m)
+{
+    m->timers[TIMER_REHASH].ns = 0;
+    timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
+    struct store_stat stat;
+    store_stat(m->store, &stat);
+    uint64_t pages = stat.entries[TABLE_PAGES] * (uint64_t)REHASH_EVERY_NS / (uint64_t)m->opt.rehash_ns + 1;
+    AUTO_BUF scratch = {0};
+    AUTO_BUF hashes = {0};
+    struct store_walk w = store_walk_from(m->txn, TABLE_PAGES, buf_view(&m->rehash.key), (struct view){0});
+    AUTO_BUF last = {0};
+    while (pages && store_walk_next(&w)) {
+        uint32_t id;
+        struct place p;
+        struct hash h, got;
+        struct stored_page page;
+        struct view raw;
+        buf_reset(&last);
+        buf_append_view(&last, w.key);
+        int rc = key_page_split(w.key, &id, &p, &h);
+        struct scope *s = NULL;
+        for (size_t i = 0; !rc && i < m->n_scopes; i++)
+            if (m->scopes[i]->id == id)
+                s = m->scopes[i];
+        if (rc || !s)
+            continue;
+        rc = stored_page_parse(w.value, &page);
+        if (!rc)
+            rc = stored_page_raw(&page, &scratch, &raw);
+        if (!rc && page.kind == PAGE_INNER) {
+            inner_hash(s->salt, p, raw, &got);
+            rc = hash_eq(&got, &h) ? 0 : ERR_CORRUPT;
+        } else if (!rc) {
+            struct subtree want = {.hash = h, .count = page.n};
+            buf_reset(&hashes);
+            rc = page_verify(s->salt, p, &want, raw, &hashes);
+        }
+        m->rehashed++;
+        pages--;
+        if (rc) {
+            m->rehash_bad++;
+            event_note(m, "store.damaged", NULL, ERR_CORRUPT,
+                "%s: a page no longer has the bytes its name says", s->name);
+            store_del(m->txn, TABLE_PAGES, buf_view(&last));
+            s->careful = true;
+            m->boot_bad = true;
+        }
+    }
+    if (m->boot_bad && !m->target) {
+        int rc = replica_plan(m);
+        if (rc)
+            return rc;
+    }
+    buf_reset(&m->rehash.key);
+    if (pages == 0) { /* the next round goes on behind it */
+        buf_append_view(&m->rehash.key, buf_view(&last));
+        buf_u8(&m->rehash.key, 0);
+    }
+    return store_txn_error(m->txn);
+}
