@@ -1,0 +1,272 @@
+/* What the files of the node's core share: the node, the sites it knows, the sessions of its children, and
+ * the functions of each file. Ownership: everything here belongs to the node. Threading: that of the node. */
+#pragma once
+#include <jansson.h>
+
+#include "proto/link.pb-c.h"
+#include "proto/worker.pb-c.h"
+#include "services/node/events.h"
+#include "services/node/node.h"
+#include "services/node/tables.h"
+#include "services/node/token.h"
+#include "services/node/trust.h"
+
+#define EVENTS_KEEP 10000
+#define REFUSALS_KEEP 1000
+#define RING_NS (300 * NS_PER_S)
+#define RINGS_KEEP (7 * 288) /* a week */
+#define REPORT_BYTES_MAX 4096
+#define NODE_REQUEST (UINT64_C(1) << 63) /* set in the requests of nodes, clear in those of workers */
+
+enum timer {
+    TIMER_UPLINK,
+    TIMER_HEARTBEAT,
+    TIMER_REPORT,
+    TIMER_RELAY,
+    TIMER_SESSIONS,
+    TIMER_RING,
+    TIMER_COUNT
+};
+
+/* What a site said about itself last. Texts are cut to size. */
+struct summary {
+    uint64_t serial, generation, records, backlog, bytes_in, bytes_out, refusals, store_used, store_limit;
+    struct epoch epoch;
+    struct hash root;
+    struct wall made, applied_at, verified_at;
+    int64_t lag_ns, offset_ns, rtt_ns;
+    uint32_t children, worker_restarts;
+    char state[16], cause[32], text[160], run[40], run_result[16], software[24], last_refusal[96];
+};
+
+struct session;
+/* A site at or below this one. */
+struct site {
+    struct certificate cert;
+    uint8_t signer[32]; /* sign key of the parent that certified it */
+    uint32_t number;
+    struct wall joined, removed; /* removed: kept for the answers to come */
+    bool known;                  /* its whole chain up to this site stands; see sites_link */
+    bool reported, dirty;        /* dirty: its report is to be passed upward */
+    bool chain_dirty;            /* its certificate or removal is to be passed upward */
+    struct wall heard, changed;  /* of the report: when it came; since when it is in this state */
+    struct summary last;
+    struct site *up;         /* parent; NULL for the node's own site */
+    struct session *session; /* of a direct child that is connected */
+    struct wall seen;        /* direct child: last frame of the session before */
+};
+
+#define SESSION_ASKED_MAX 128
+struct session {
+    uint32_t id;
+    struct site *site;
+    uint64_t nonce;
+    struct mono heard;
+    struct wall since, heard_wall;
+    struct epoch epoch;
+    uint64_t generation, bytes_in, bytes_out;
+    struct {
+        uint64_t request;
+        uint32_t bytes;
+        struct mono at;
+    } asked[SESSION_ASKED_MAX];
+    unsigned n_asked;
+    uint64_t asked_bytes;
+    char software[24];
+};
+
+enum uplink_state { UPLINK_NONE, UPLINK_WAIT, UPLINK_HELLO, UPLINK_LIVE };
+struct uplink {
+    enum uplink_state state;
+    unsigned place, failures;
+    uint64_t nonce, request;  /* of the hello or heartbeat that is on its way */
+    struct mono asked, heard; /* asked: when that left; 0: none is on its way */
+    struct mono retry;        /* WAIT: when the next hello leaves */
+    struct wall heard_wall, since, down_since;
+    bool sockets; /* the transport says that it is connected */
+    int cause;    /* enum err of the last failure; 0 while live */
+    char cause_word[32], text[256];
+    char path[TRUST_DEPTH_MAX + 1][SITE_CODE_MAX + 1]; /* from the central site to the parent */
+    unsigned n_path;
+    struct epoch epoch;
+    uint64_t generation;
+    int64_t offset_ns, rtt_ns;
+    bool measured;
+    int64_t heartbeat_ns; /* as the parent wants it */
+    uint64_t bytes_in, bytes_out;
+    struct node_place grandparent;
+    bool has_grandparent;
+};
+
+struct pending { /* a command that the worker answers */
+    uint64_t command;
+};
+
+struct node {
+    struct node_options opt;
+    struct node_keys keys;
+    struct buf chain;
+    struct identity id;
+    struct store *store;
+    const struct random_source *random;
+
+    struct site self;
+    struct site **sites; /* known and removed, ascending by code */
+    size_t n_sites, cap_sites;
+    struct session **sessions; /* ascending by id */
+    size_t n_sessions, cap_sessions;
+    struct uplink up;
+    uint64_t next_request;
+
+    bool worker_ready, worker_seen, worker_full; /* full: its status is known */
+    struct wall worker_since;                    /* up or down since */
+    uint32_t worker_starts;
+    uint32_t worker_pid;
+    char worker_software[24];
+    struct wall head_issued, head_expires;
+    uint64_t known_generation;
+    struct wall known_at;  /* since when a newer one than ours is known */
+    struct wall newest_at; /* since when the newest generation of the tree is known here */
+    uint64_t newest;
+    struct hash head;
+    bool rooted; /* a root is known */
+    uint64_t refusals;
+    struct mono refusal_stored;
+    unsigned refusal_burst;
+
+    struct pending *pending;
+    size_t n_pending, cap_pending;
+    uint64_t *followers; /* commands of `events` that go on */
+    char (*follow_names)[40];
+    size_t n_followers, cap_followers;
+
+    uint64_t event_serial, refusal_serial, report_serial, certificate_serial, invite_count;
+    uint32_t next_number;
+    bool report_due; /* the own report has changed since it was sent */
+    struct mono report_sent, relay_sent, timers[TIMER_COUNT];
+    bool clock_off, stopping, started;
+};
+
+/* What the functions of a step hand to each other. */
+struct step {
+    struct node *n;
+    struct store_txn *txn;
+    const struct input *in;
+    struct effects *fx;
+};
+
+/* node.c */
+void step_timer(
+    struct step *s, enum timer timer, struct mono at); /* only when it is another time than before */
+uint64_t node_request(struct node *n);
+struct site *site_find(const struct node *n, const char *code); /* also the own one; NULL */
+int site_add(struct node *n, const struct certificate *cert, struct site **ret_site) MUST_CHECK;
+void sites_link(struct node *n); /* finds parents anew, and which sites belong to the tree */
+bool site_is_below(const struct site *site, const struct site *above); /* or the same */
+void site_store(struct step *s, const struct site *site, const Sitetree__Signed *certificate,
+    const Sitetree__Signed *removal, const char *invite);
+void copy_text(char *out, size_t size, const char *in); /* cut to size, control characters replaced */
+#define COPY_TEXT(out, in) copy_text((out), sizeof(out), (in))
+
+/* invite.c */
+int invite_start(struct step *s) MUST_CHECK; /* opens the door for the invitations that are kept */
+int invite_on_join(struct step *s, const struct frame *f, const char *id) MUST_CHECK;
+int invite_command(struct step *s, const char *verb, json_t *args) MUST_CHECK;
+int site_remove(struct step *s, struct site *site) MUST_CHECK;
+
+/* uplink.c */
+int uplink_start(struct step *s) MUST_CHECK;
+int uplink_on_frame(
+    struct step *s, const struct frame *f) MUST_CHECK; /* hello, heartbeat, refusal and so on */
+int uplink_on_link(struct step *s) MUST_CHECK;
+int uplink_on_timer(struct step *s) MUST_CHECK;
+int uplink_on_heartbeat(struct step *s) MUST_CHECK;
+void uplink_send(struct step *s, enum lane_class lane, struct blob *frame);
+void uplink_tell_worker(struct step *s);
+const char *uplink_word(const struct uplink *u);
+
+/* session.c */
+int session_on_frame(struct step *s, const struct frame *f, int parse_rc) MUST_CHECK;
+int session_on_link(struct step *s) MUST_CHECK;
+int session_on_timer(struct step *s) MUST_CHECK;
+void session_tell_worker(struct step *s, const struct session *c, bool up, const char *cause);
+void session_end(struct step *s, struct session *c, const char *cause);
+struct session *session_find(const struct node *n, uint32_t id);
+void session_send(struct step *s, struct session *c, enum lane_class lane, struct blob *frame);
+void session_free_all(struct node *n);
+
+/* relay.c */
+int relay_from_child(struct step *s, struct session *c, const struct frame *f) MUST_CHECK;
+int relay_from_worker(struct step *s) MUST_CHECK;
+int relay_from_parent(struct step *s, const struct frame *f) MUST_CHECK;
+void relay_to_worker(struct step *s, struct peer via, struct view topic);
+void relay_worker_gone(struct step *s);
+
+/* report.c */
+int report_start(struct step *s) MUST_CHECK;
+void report_changed(struct step *s);
+void report_relay_all(struct step *s);                            /* after a welcome */
+int report_on_timer(struct step *s, enum timer timer) MUST_CHECK; /* TIMER_REPORT, TIMER_RELAY */
+int report_on_status(struct step *s, const struct frame *f) MUST_CHECK;
+void report_relay_soon(struct step *s);
+void report_newest(struct step *s); /* looks whether a newer generation is known */
+
+/* heard.c */
+int heard_load(struct step *s) MUST_CHECK; /* what was heard in an earlier life */
+int heard_on_reports(struct step *s, struct session *c, const struct frame *f) MUST_CHECK;
+
+/* class.c */
+void ring_start(struct step *s);
+int ring_on_timer(struct step *s) MUST_CHECK;
+enum site_class {
+    SITE_LIVE,
+    SITE_WORKING,
+    SITE_BEHIND,
+    SITE_BROKEN,
+    SITE_NOT_HEARD,
+    SITE_HELD,
+    SITE_CLASSES
+};
+const char *site_class_word(enum site_class c);
+enum site_class site_class_of(
+    const struct node *n, const struct site *site, struct wall now, const char **ret_cause);
+int64_t site_lag(const struct node *n, const struct site *site, struct wall now); /* -1 unknown */
+bool site_heard(const struct node *n, const struct site *site, struct wall now);
+
+/* events.c */
+struct event {
+    const char *name, *site, *run, *phase, *text; /* NULL: none */
+    int code;
+};
+void event_note(struct step *s, const struct event *e);
+#define EVENT(s, ...) event_note((s), &(struct event){__VA_ARGS__})
+void refusal_note(struct step *s, const char *site, bool by_us, int code, const char *text);
+int events_command(struct step *s, json_t *args) MUST_CHECK;
+void events_unfollow(struct node *n, uint64_t command);
+
+/* sign.c */
+int sign_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
+
+/* command.c */
+int command_on_input(struct step *s) MUST_CHECK;
+int command_on_reply(struct step *s, const struct frame *f) MUST_CHECK;
+void command_worker_gone(struct step *s);
+void command_gone(struct node *n, uint64_t command);
+void reply_data(struct step *s, uint64_t command, const char *schema, json_t *data, int exit_code, bool more);
+void reply_error(struct step *s, uint64_t command, int code); /* with err_text() */
+json_t *json_wall(struct wall t);                             /* null for 0 */
+json_t *json_seconds(int64_t ns);                             /* null for negative */
+json_t *json_hex(const void *data, size_t len);
+json_t *json_safe(const char *s);                      /* any bytes: what is not clean UTF-8 becomes '?' */
+json_t *json_text_or_null(const char *s);              /* the same; null for NULL and "" */
+const char *args_text(json_t *args, const char *name); /* NULL when absent or no text */
+
+/* tree.c */
+int tree_command(struct step *s, const char *command, json_t *args) MUST_CHECK; /* status, tree, links */
+json_t *site_json(const struct node *n, const struct site *site, struct wall now);
+/* Sites of the tree below and with `top`, depth first, codes ascending; the caller frees the list. */
+int sites_in_order(
+    const struct node *n, const struct site *top, const struct site ***ret_list, size_t *ret_n) MUST_CHECK;
+
+/* explain.c */
+int explain_command(struct step *s, json_t *args) MUST_CHECK;
