@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -306,6 +307,25 @@ static int open_tables(struct lmdb_store *s, bool create)
     return !rc && missing && !create && !s->base.read_only ? open_tables(s, true) : rc;
 }
 
+/* A file that was cut short would be SIGBUS where its pages are missing. Made long again (with a hole, which
+ * LMDB itself leaves at times), it is a damaged store that says so. */
+static int mend_length(struct lmdb_store *s, const char *dir)
+{
+    char path[4096];
+    struct stat st;
+    MDB_envinfo info;
+    MDB_stat env;
+    mdb_env_info(s->env, &info);
+    mdb_env_stat(s->env, &env);
+    off_t want = (off_t)(info.me_last_pgno + 1) * (off_t)env.ms_psize;
+    snprintf(path, sizeof path, "%s/data.mdb", dir);
+    if (stat(path, &st) != 0)
+        return errno;
+    if (st.st_size >= want || truncate(path, want) == 0)
+        return 0;
+    return s->base.read_only ? MDB_CORRUPTED : errno;
+}
+
 static int open_env(struct lmdb_store *s, const char *dir, const struct store_options *opt)
 {
     size_t map = opt->map_size ? opt->map_size : MAP_DEFAULT;
@@ -323,6 +343,8 @@ static int open_env(struct lmdb_store *s, const char *dir, const struct store_op
         rc = mdb_env_set_mapsize(s->env, map);
     if (!rc)
         rc = mdb_env_open(s->env, dir, flags, 0600);
+    if (!rc)
+        rc = mend_length(s, dir);
     if (!rc)
         rc = open_tables(s, false);
     if (rc)

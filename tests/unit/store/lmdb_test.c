@@ -275,6 +275,52 @@ static void test_full_disk(void **state)
     store_close(s);
 }
 
+/* A data file that was cut short is an error, at open or when its pages are asked for, and no crash. */
+static int child_reads_what_was_cut(void)
+{
+    struct store *s;
+    struct store_txn *t;
+    struct view v;
+    int rc = store_open_lmdb(other, &plain, &s);
+    if (rc)
+        return rc == ERR_CORRUPT ? 0 : 1;
+    int corrupt = 0;
+    for (int i = 0; i < 1000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%08d", i);
+        if (store_begin(s, false, &t))
+            return 2;
+        rc = store_get(t, 0, view_str(key), &v);
+        if (rc && rc != ERR_NOT_FOUND && rc != ERR_CORRUPT)
+            return 3;
+        corrupt += rc == ERR_CORRUPT;
+        store_abort(t);
+    }
+    store_close(s);
+    return corrupt ? 0 : 4;
+}
+
+static void test_cut_file(void **state)
+{
+    (void)state;
+    static const off_t lengths[] = {8192, 12288, 40000, 200000};
+    struct store_options opt = plain;
+    opt.no_sync = true;
+    for (size_t k = 0; k < COUNT_OF(lengths); k++) {
+        struct store *s = open_store(&opt);
+        uint8_t value[300] = {1};
+        for (int i = 0; i < 1000; i++) {
+            char key[16];
+            snprintf(key, sizeof key, "%08d", i);
+            assert_int_equal(put1(s, key, value, sizeof value), 0);
+        }
+        store_close(s);
+        assert_int_equal(truncate(path_of("data.mdb"), lengths[k]), 0);
+        assert_int_equal(in_child(child_reads_what_was_cut), 0);
+        assert_int_equal(unlink(path_of("data.mdb")), 0);
+    }
+}
+
 static void test_larger_map_at_reopen(void **state)
 {
     (void)state;
@@ -507,6 +553,7 @@ int main(void)
         ONE(test_not_after_fork),
         ONE(test_killed_writer),
         ONE(test_full_disk),
+        ONE(test_cut_file),
         ONE(test_larger_map_at_reopen),
         ONE(test_more_tables_later),
         ONE(test_ascending_keys_fill_pages),
