@@ -183,8 +183,12 @@ static void note_refusal(struct bus *b, const struct zap_request *q)
     memset(d->last_key, 0, sizeof d->last_key);
     if (q->len[ZAP_KEY] == 32)
         memcpy(d->last_key, q->part[ZAP_KEY], 32);
+    static const char mapped[] = "::ffff:"; /* an IPv4 address on a socket for both */
     snprintf(d->last_address, sizeof d->last_address, "%.*s", (int)q->len[ZAP_ADDRESS],
         (const char *)q->part[ZAP_ADDRESS]);
+    if (strncmp(d->last_address, mapped, sizeof mapped - 1) == 0)
+        memmove(d->last_address, d->last_address + sizeof mapped - 1,
+            strlen(d->last_address) - sizeof mapped + 2);
 }
 
 /* Copies the user out, or leaves it empty for a refusal. */

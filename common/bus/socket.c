@@ -44,6 +44,8 @@ static void set_tcp(struct setter *s, const struct socket_options *o)
 {
     SET_INT(s, ZMQ_IPV6, 1);
     SET_INT(s, ZMQ_HANDSHAKE_IVL, 10000);
+    SET_INT(s, ZMQ_BACKLOG,
+        1024); /* after a restart all children come at once; a full backlog costs each a second */
     /* Later than the heartbeats of the link, so that an idle link carries only those. */
     SET_INT(s, ZMQ_TCP_KEEPALIVE, 1);
     SET_INT(s, ZMQ_TCP_KEEPALIVE_IDLE, 300);
@@ -127,6 +129,19 @@ int socket_address(const char *host_port, bool bind, char ret_endpoint[SOCKET_EN
     return 0;
 }
 
+/* With IPv6 on, an IPv4 address comes back as tcp://[::ffff:127.0.0.1]:7710. */
+static void write_v4_plainly(char *endpoint)
+{
+    static const char mapped[] = "tcp://[::ffff:";
+    char *from = endpoint + sizeof mapped - 1, *close = strchr(endpoint, ']');
+    if (!close || strncmp(endpoint, mapped, sizeof mapped - 1) != 0)
+        return;
+    char *to = endpoint + strlen("tcp://");
+    size_t host = (size_t)(close - from);
+    memmove(to, from, host);
+    memmove(to + host, close + 1, strlen(close + 1) + 1);
+}
+
 int socket_bind(void *socket, const char *host_port, char ret_endpoint[SOCKET_ENDPOINT_MAX])
 {
     char endpoint[SOCKET_ENDPOINT_MAX];
@@ -141,6 +156,7 @@ int socket_bind(void *socket, const char *host_port, char ret_endpoint[SOCKET_EN
     }
     if (zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, ret_endpoint, &len))
         return err_fail(-errno, "no endpoint of %s: %s", host_port, zmq_strerror(errno));
+    write_v4_plainly(ret_endpoint);
     return 0;
 }
 
