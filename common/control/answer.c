@@ -35,7 +35,7 @@ void control_request_done(struct control_request *r)
 /* Takes the object. */
 static struct blob *blob_of(json_t *answer)
 {
-    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    char *text = answer ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     struct blob *b = text ? blob_new(text, strlen(text)) : NULL;
     free(text);
     json_decref(answer);

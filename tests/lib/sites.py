@@ -407,7 +407,7 @@ class Tree:
     def central(self, code="CEN", start=True, **config):
         site = self.sites[code] = Site(self, code, **config)
         site.write_config()
-        site.cli("site", "init", "--central", code)
+        site.cli("site", "init", "--central", code, "--no-start")
         return site.start() if start else site
 
     def invite(self, parent, code, tier="branch", proxy=None):
@@ -420,7 +420,7 @@ class Tree:
         site.parent = parent
         site.write_config()
         token = self.invite(parent, code, tier)
-        site.cli("site", "join", token)
+        site.cli("site", "join", token, "--no-start")
         return site.start() if start else site
 
     def link_before(self, parent):

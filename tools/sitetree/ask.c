@@ -43,7 +43,7 @@ static const char *hint_of(struct cli *c, int rc)
     return hint;
 }
 
-static int fail(struct cli *c, int rc)
+int ask_fail(struct cli *c, int rc)
 {
     return output_fail(&c->output, rc, hint_of(c, rc));
 }
@@ -174,7 +174,7 @@ int run_ask(struct cli *c)
     json_t *reply = NULL;
     int exit_code = 1;
     int rc = ask(c, ask_args(c), &reply, &exit_code);
-    return rc ? fail(c, rc) : show_and_exit(c, reply, exit_code);
+    return rc ? ask_fail(c, rc) : show_and_exit(c, reply, exit_code);
 }
 
 static bool confirmed(struct cli *c)
@@ -204,7 +204,7 @@ int run_destroy(struct cli *c)
     json_object_set_new(args, "dry_run", json_true());
     int rc = ask(c, args, &reply, &exit_code);
     if (rc)
-        return fail(c, rc);
+        return ask_fail(c, rc);
     bool error = ask_is_error(reply);
     if (!error)
         fprintf(stderr, "sitetree %s will %s:\n", command_name(c->command, name), c->command->sentence);
@@ -225,7 +225,7 @@ int run_tree(struct cli *c)
     int exit_code = 1;
     int rc = ask(c, ask_args(c), &reply, &exit_code);
     if (rc)
-        return fail(c, rc);
+        return ask_fail(c, rc);
     if (c->output.json || ask_is_error(reply))
         return show_and_exit(c, reply, exit_code);
     take_time(&c->output, reply);
@@ -274,7 +274,7 @@ int run_links(struct cli *c)
     int exit_code = 1;
     int rc = ask(c, ask_args(c), &reply, &exit_code);
     if (rc)
-        return fail(c, rc);
+        return ask_fail(c, rc);
     if (cli_has(c, OPT_SORT))
         sort_links(json_object_get(json_object_get(reply, "data"), "links"), c->options[OPT_SORT]);
     return show_and_exit(c, reply, exit_code);
@@ -322,7 +322,7 @@ int run_events(struct cli *c)
         rc = control_call(control, c->command->control, args, on_events, &f, &exit_code);
     control_close(control);
     json_decref(args);
-    return rc == -EPIPE ? 0 : rc ? fail(c, rc) : exit_code;
+    return rc == -EPIPE ? 0 : rc ? ask_fail(c, rc) : exit_code;
 }
 
 static int read_file(const char *path, struct buf *out)
@@ -365,7 +365,7 @@ int run_publish(struct cli *c)
     json_t *args = ask_args(c);
     json_object_set_new(args, "json", json_stringn((const char *)text.data, text.len));
     rc = ask(c, args, &reply, &exit_code);
-    return rc ? fail(c, rc) : show_and_exit(c, reply, exit_code);
+    return rc ? ask_fail(c, rc) : show_and_exit(c, reply, exit_code);
 }
 
 /* The word is the id of an invitation, or the site that it was made for. */
@@ -388,5 +388,5 @@ int run_revoke(struct cli *c)
     }
     json_decref(list);
     control_close(control);
-    return rc ? fail(c, rc) : show_and_exit(c, reply, exit_code);
+    return rc ? ask_fail(c, rc) : show_and_exit(c, reply, exit_code);
 }

@@ -385,8 +385,8 @@ void draw_tree(struct output *o, const json_t *data, bool problems, long depth)
     json_decref(rows);
     fflush(o->out);
     if (folded)
-        output_note(o, "%zu sites are not shown%s; sitetree tree --below SITE shows them", folded,
-            depth >= 0 ? "" : ", all of them are fine");
+        output_note(
+            o, "not shown: %zu%s; sitetree tree --below SITE", folded, depth >= 0 ? "" : " that are fine");
 }
 
 static void draw_whole_tree(struct output *o, const json_t *data)

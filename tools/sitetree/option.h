@@ -51,12 +51,13 @@ enum option_kind {
     X(OPT_FINGERPRINTS, "fingerprints", 0, OPTION_LIST, "LIST", "fingerprints",                              \
         "only these keys of the keyring, with commas")                                                       \
     X(OPT_NO_VALID_UNTIL, "no-check-valid-until", 0, OPTION_FLAG, "", "check_valid_until",                   \
-        "take a repository whose Valid-Until has passed") X(OPT_PUBLISHER, "publisher", 0, OPTION_TEXT,      \
-        "NAME", "publisher", "publisher of the updates") X(OPT_PATH, "path", 0, OPTION_TEXT, "DIR", "path",  \
-        "folder with updates as JSON files") X(OPT_PRODUCT, "product", 0, OPTION_TEXT, "PRODUCT", "product", \
-        "product of the updates") X(OPT_CLASSIFICATION, "classification", 0, OPTION_TEXT, "WORD",            \
-        "classification", "classification of the updates") X(OPT_FROM_SYSTEM, "from-system", 0, OPTION_FLAG, \
-        "", "from_system", "take the apt sources of this machine") X(OPT_SUITES, "suites", 0, OPTION_LIST,   \
+        "take a repository whose Valid-Until has passed")                                                    \
+    X(OPT_PUBLISHER, "publisher", 0, OPTION_TEXT, "NAME", "publisher", "publisher of the updates")           \
+    X(OPT_PATH, "path", 0, OPTION_TEXT, "DIR", "path", "folder with updates as JSON files") X(OPT_PRODUCT,   \
+        "product", 0, OPTION_TEXT, "PRODUCT", "product", "product of the updates") X(OPT_CLASSIFICATION,     \
+        "classification", 0, OPTION_TEXT, "WORD", "classification",                                          \
+        "classification of the updates") X(OPT_FROM_SYSTEM, "from-system", 0, OPTION_FLAG, "",               \
+        "from_system", "take the apt sources of this machine") X(OPT_SUITES, "suites", 0, OPTION_LIST,       \
         "LIST", "suites", "only these suites of --from-system, with commas") X(OPT_PRODUCTS, "products", 0,  \
         OPTION_LIST, "LIST", "products", "products, with commas; empty for all") X(OPT_CLASSIFICATIONS,      \
         "classifications", 0, OPTION_LIST, "LIST", "classifications",                                        \

@@ -84,7 +84,7 @@ void output_text(struct output *o, struct view text)
 
 static void print_json(struct output *o, json_t *object)
 {
-    json_dumpf(object, o->out, JSON_COMPACT);
+    json_dumpf(object, o->out, JSON_COMPACT | JSON_REAL_PRECISION(15));
     fputc('\n', o->out);
     fflush(o->out);
 }

@@ -20,6 +20,8 @@ json_t *ask_args(const struct cli *c);
  */
 int ask_once(
     struct control *control, const char *command, json_t *args, json_t **ret_reply, int *ret_exit) MUST_CHECK;
+/* Shows an error of the two above, with the command that helps. Returns the exit code. */
+int ask_fail(struct cli *c, int rc);
 /* Shows a reply, or the error that it is. */
 void ask_show(struct cli *c, json_t *reply);
 bool ask_is_error(const json_t *reply);

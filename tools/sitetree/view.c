@@ -50,6 +50,8 @@ void view_seconds(const json_t *v, struct buf *out)
     double s = json_is_number(v) ? json_number_value(v) : -1;
     if (s < 0 || s > 9e9)
         buf_u8(out, '?');
+    else if (s < 10 && s == floor(s)) /* counted in whole seconds: no decimals that nobody measured */
+        buf_fmt(out, "%.0f s", s);
     else if (s < 0.1 && s > 0)
         buf_fmt(out, "%.0f ms", s * 1000 < 1 ? 1 : s * 1000);
     else
@@ -414,6 +416,8 @@ void view_draw_sections(struct output *o, const struct section *sections, const 
         case SECTION_RECORD:
             if (s == sections)
                 put_as_of(o);
+            if (part && s != sections)
+                output_text(o, view_str("\n"));
             if (part)
                 put_record(o, s->fields, part);
             break;

@@ -84,6 +84,11 @@ int wait_run(struct cli *c, struct control *control, const char *run, int64_t un
     return rc;
 }
 
+static int failed(struct cli *c, int rc)
+{
+    return rc == ERR_TIMEOUT ? output_fail(&c->output, rc, "sitetree sync status") : ask_fail(c, rc);
+}
+
 static int exit_of_run(const json_t *reply)
 {
     const char *result = text_at(reply, "data.result");
@@ -124,7 +129,7 @@ int run_sync_now(struct cli *c)
     }
     json_decref(reply);
     control_close(control);
-    return rc ? output_fail(&c->output, rc, rc == ERR_TIMEOUT ? "sitetree sync status" : NULL) : exit_code;
+    return rc ? failed(c, rc) : exit_code;
 }
 
 static int wait_for_run(struct cli *c, const char *run)
@@ -135,8 +140,7 @@ static int wait_for_run(struct cli *c, const char *run)
     if (rc == 0)
         rc = wait_run(c, control, run, until_of(c), &reply);
     control_close(control);
-    return rc ? output_fail(&c->output, rc, rc == ERR_TIMEOUT ? "sitetree sync status" : NULL)
-              : show_run(c, reply);
+    return rc ? failed(c, rc) : show_run(c, reply);
 }
 
 /* --- sites
