@@ -335,7 +335,7 @@ static int set_up(struct io *io)
         if (rc)
             return rc;
     }
-    if ((rc = metadata_new(&io->options, io->store, &random_real, &io->core)) || (rc = bus_new(&io->bus)) ||
+    if ((rc = metadata_new(&io->options, io->store, &random_real, &io->core)) || (rc = bus_open(1, &io->bus)) ||
         (rc = ipc_worker_open(io->bus, io->loop, path, WORKER_METADATA, &ev, &io->node)))
         return rc;
     return 0;
@@ -355,7 +355,7 @@ static void tear_down(struct io *io)
         loop_timer_done(&io->timers[i]);
     loop_timer_done(&io->trim);
     loop_free(io->loop);
-    bus_free(io->bus);
+    bus_close(io->bus);
 }
 
 int io_run(const struct io_options *o)
