@@ -27,7 +27,7 @@ enum option_kind {
     X(OPT_DRY_RUN, "dry-run", 'n', OPTION_FLAG, "", "dry_run",                                               \
         "say what would happen, exit 3 if something would")                                                  \
     X(OPT_CENTRAL, "central", 0, OPTION_FLAG, "", NULL, "begin a new tree with this site at its top")        \
-    X(OPT_NAME, "name", 0, OPTION_TEXT, "NAME", "name", "name of the tree, for people")                      \
+    X(OPT_NAME, "name", 0, OPTION_TEXT, "CODE", NULL, "code of this site, as the word CODE")                 \
     X(OPT_EVENT, "name", 0, OPTION_TEXT, "EVENT", "name", "only events of this name")                        \
     X(OPT_NO_START, "no-start", 0, OPTION_FLAG, "", NULL, "leave sitetreed to be started by hand")           \
     X(OPT_TIER, "tier", 0, OPTION_CHOICE, "primary|secondary|branch", "tier",                                \
@@ -53,9 +53,9 @@ enum option_kind {
     X(OPT_NO_VALID_UNTIL, "no-check-valid-until", 0, OPTION_FLAG, "", "check_valid_until",                   \
         "take a repository whose Valid-Until has passed")                                                    \
     X(OPT_PUBLISHER, "publisher", 0, OPTION_TEXT, "NAME", "publisher", "publisher of the updates")           \
-    X(OPT_PATH, "path", 0, OPTION_TEXT, "DIR", "path", "folder with updates as JSON files") X(OPT_PRODUCT,   \
-        "product", 0, OPTION_TEXT, "PRODUCT", "product", "product of the updates") X(OPT_CLASSIFICATION,     \
-        "classification", 0, OPTION_TEXT, "WORD", "classification",                                          \
+    X(OPT_PATH, "path", 0, OPTION_TEXT, "DIR", "path", "folder with updates as JSON files")                  \
+    X(OPT_PRODUCT, "product", 0, OPTION_TEXT, "PRODUCT", "product", "product of the updates") X(             \
+        OPT_CLASSIFICATION, "classification", 0, OPTION_TEXT, "WORD", "classification",                      \
         "classification of the updates") X(OPT_FROM_SYSTEM, "from-system", 0, OPTION_FLAG, "",               \
         "from_system", "take the apt sources of this machine") X(OPT_SUITES, "suites", 0, OPTION_LIST,       \
         "LIST", "suites", "only these suites of --from-system, with commas") X(OPT_PRODUCTS, "products", 0,  \
