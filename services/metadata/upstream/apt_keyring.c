@@ -174,6 +174,8 @@ int keyrings_open(const char *spec, const char *dir, struct keyrings *ret_list)
         if (!rc && dir && k.n == 0)
             rc = err_fail(ERR_CONFIG, "keyring: none named");
     }
+    if (rc == ERR_MALFORMED)
+        rc = err_fail(ERR_CONFIG, "%s", err_text(rc));
     if (rc || !dir)
         keyrings_done(&k);
     if (!rc)

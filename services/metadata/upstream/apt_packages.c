@@ -117,7 +117,7 @@ static int take_stanza(struct reading *rd, struct view stanza)
     if (!rc)
         rc = add_package(rd, &p);
     if (rc == ERR_MALFORMED || rc == ERR_TOO_LARGE) {
-        char text[512];
+        char text[512]; /* looking for the name may fail in its turn */
         snprintf(text, sizeof text, "%s", err_text(rc));
         struct view name = name_of(stanza);
         if (name.len)
@@ -145,10 +145,9 @@ static int on_data(void *ctx, struct view data, bool last, size_t *ret_used)
             r->progress(r->ctx, "parse", rd->stanzas, rd->bytes + (data.len - rest.len), rd->total);
     }
     if (rc != ERR_NOT_FOUND) {
-        char text[600];
-        snprintf(text, sizeof text, "%s", err_text(rc));
         bool ours = rc == ERR_MALFORMED || rc == ERR_TOO_LARGE;
-        return err_fail(ours ? ERR_UPSTREAM : rc, "stanza %llu: %s", (unsigned long long)rd->stanzas, text);
+        return err_fail(
+            ours ? ERR_UPSTREAM : rc, "stanza %llu: %s", (unsigned long long)rd->stanzas, err_text(rc));
     }
     *ret_used = data.len - rest.len;
     rd->bytes += *ret_used;
