@@ -8,7 +8,7 @@
 #define DATE "Date: Sat, 11 Jul 2026 10:16:37 UTC\n"
 #define LIST                                                                                                 \
     "SHA256:\n " DIGEST "  1484322 main/binary-amd64/Packages\n " DIGEST " 7 "                               \
-                                                                         "main/binary-amd64/Packages.xz\n"
+    "main/binary-amd64/Packages.xz\n"
 static const char good[] =
     "Origin: Debian\nLabel: Debian\nSuite: oldstable\nVersion: 12.15\nCodename: bookworm\n" DATE
     "Valid-Until: Sat, 18 Jul 2026 10:16:37 UTC\nAcquire-By-Hash: yes\nArchitectures: all amd64 arm64\n"
