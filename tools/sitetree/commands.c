@@ -1,13 +1,6 @@
+#include "tools/sitetree/demo.h"
 #include "tools/sitetree/run.h"
 #include "tools/sitetree/views.h"
-
-#ifdef HAVE_DEMO
-#include "tools/sitetree/demo.h"
-static int run_demo(struct cli *c)
-{
-    return demo_run(c->argc, c->argv);
-}
-#endif
 
 #define SITE_ARG                                                                                             \
     {                                                                                                        \
@@ -174,11 +167,17 @@ const struct command commands[] = {
         "make sitetreed read its configuration again", NULL},
     {"stop", NULL, {{0}}, 0, COMMAND_CHANGES, "stop", "stop", NULL, NULL, "stop the sitetreed of this site",
         NULL},
-#ifdef HAVE_DEMO
-    {"demo", NULL, {{0}}, 0, COMMAND_RAW, NULL, "demo", NULL, run_demo,
-        "a tree of seven sites on this machine",
-        "Real daemons on loopback, in a folder of their own, fed with this machine's apt sources."},
-#endif
+    {"demo", NULL, {{0}}, OPT(OPT_SITES) | OPT(OPT_OFFLINE) | OPT(OPT_EXIT), 0, NULL, "demo", &demo_view,
+        demo_run, "a tree of sites on this machine",
+        "Starts a central site, primaries and branches as daemons on loopback, joins them by tokens, takes "
+        "this "
+        "machine's apt sources (with --offline a sample repository), runs a sync, and shows the catalogue "
+        "travel until "
+        "every site holds the signed root. On a terminal the tree then runs until Ctrl-C. --dir names a "
+        "folder that is "
+        "missing or empty and is kept; without it a temporary one is removed at the end. Exit 0 only when "
+        "all sites are "
+        "equal."},
     {"help", NULL, {{"COMMAND", NULL, ARG_COMMAND, true, true}}, 0, 0, NULL, "help", NULL, run_help,
         "help for a noun or a command", NULL},
     {"version", NULL, {{0}}, 0, 0, NULL, "version", NULL, run_version, "the version of the program", NULL},

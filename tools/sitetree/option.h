@@ -74,7 +74,10 @@ enum option_kind {
             OPTION_FLAG, "", "follow", "go on with events as they come") X(OPT_SINCE, "since", 0,            \
             OPTION_TEXT, "TIME", "since", "events from this time on: 1h ago as 1h, or 2026-11-20T06:00:00Z") \
             X(OPT_VERIFY_ALL, "all", 0, OPTION_FLAG, "", "all", "compare the report of every site as well")  \
-                X(OPT_DEEP, "deep", 0, OPTION_FLAG, "", "deep", "read and hash every stored record again")
+                X(OPT_DEEP, "deep", 0, OPTION_FLAG, "", "deep", "read and hash every stored record again") \
+    X(OPT_SITES, "sites", 0, OPTION_NUMBER, "N", NULL, "number of sites, 2 to 200; 7 without it") \
+    X(OPT_OFFLINE, "offline", 0, OPTION_FLAG, "", NULL, "a small repository made on the spot, no network") \
+    X(OPT_EXIT, "exit", 0, OPTION_FLAG, "", NULL, "end when all sites are equal, also on a terminal")
 
 enum option_id {
 #define OPTION_ENUM(id, name, letter, kind, meta, key, sentence) id,
