@@ -12,7 +12,7 @@ BANNED = [
     ("a path outside of the tree", re.compile(r"\.\./share[d]\b")),
     ("the address of a package mirror", re.compile(r"\b(?:deb|security|ftp|archive|snapshot|ports)\.(?:\w+\.)*(?:debia[n]\.org|ubunt[u]\.com)", re.I)),
     ("the address of a package registry", re.compile(r"\b(?:pyp[i]\.org|files\.pythonhoste[d]\.org|registry\.npmj[s]\.org|crate[s]\.io|docke[r]\.io|ghc[r]\.io)\b", re.I)),
-    ("a mark of unfinished work", re.compile(r"\b(?:TOD[O]|FIXM[E]|XX[X])\b")),
+    ("a mark of unfinished work", re.compile(r"\b(?:TOD[O]|FIXM[E])\b")),
     ("a number of a tracker", re.compile(r"\b[Ii]ssu[e] #?\d+\b")),
     ("a conflict mark", re.compile(r"^(?:<<<<<<[<] |>>>>>>[>] )", re.M)),
 ]
