@@ -214,7 +214,7 @@ static void splits_uris(void **state)
     static const struct {
         const char *uri, *scheme, *host;
     } rows[] = {
-        {"http://deb.debian.org/debian", "http", "deb.debian.org"},
+        {"http://deb.example.org/debian", "http", "deb.example.org"},
         {"https://me:word@host.example:8080/x", "https", "host.example"},
         {"http://[::1]:80/x", "http", "::1"},
         {"file:///srv/repo", "file", ""},
@@ -244,15 +244,15 @@ static void reads_the_proxy_of_apt(void **state)
     assert_int_equal(chmod(program, 0755), 0);
     snprintf(path, sizeof path, "%s/bin:%s", f->dir, old);
     setenv("PATH", path, 1);
-    assert_int_equal(apt_proxy_for("http", "deb.debian.org", NULL, proxy), 0);
+    assert_int_equal(apt_proxy_for("http", "deb.example.org", NULL, proxy), 0);
     assert_string_equal(proxy, "http://cache:3142");
     assert_int_equal(apt_proxy_for("http", "special.example", NULL, proxy), 0);
     assert_string_equal(proxy, "DIRECT");
-    assert_int_equal(apt_proxy_for("https", "deb.debian.org", NULL, proxy), 0);
+    assert_int_equal(apt_proxy_for("https", "deb.example.org", NULL, proxy), 0);
     assert_string_equal(proxy, "");
     snprintf(path, sizeof path, "%s/nothing", f->dir);
     setenv("PATH", path, 1);
-    assert_int_equal(apt_proxy_for("http", "deb.debian.org", NULL, proxy), 0); /* no apt here */
+    assert_int_equal(apt_proxy_for("http", "deb.example.org", NULL, proxy), 0); /* no apt here */
     assert_string_equal(proxy, "");
     setenv("PATH", old, 1);
 }
