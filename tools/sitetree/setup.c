@@ -108,7 +108,7 @@ static int look(
         return rc;
     const char *state = text_at(status, "data.state"), *cause = text_at(status, "data.cause");
     json_int_t generation = json_integer_value(view_at(status, "data.generation"));
-    if (state && strcmp(state, "LIVE") == 0 && generation >= (json_int_t)joined->generation) {
+    if (state && strcmp(state, "live") == 0 && generation >= (json_int_t)joined->generation) {
         *ret_status = status;
         return 1;
     }
