@@ -380,10 +380,10 @@ class Tree:
     CONFIG = {"heartbeat": "500ms", "report_interval": "500ms", "hello_timeout": "3s", "poll_interval": "2s",
               "request_timeout": "3s", "schedule": "0", "map_size": "2GiB"}
 
-    def __init__(self, keep=False, **config):
+    def __init__(self, keep=False, production=False, **config):
         self.dir = Path(tempfile.mkdtemp(prefix="sitetree-test-"))
         self.keep = keep or bool(os.environ.get("SITETREE_KEEP"))
-        self.config = dict(self.CONFIG, **config)
+        self.config = dict({"map_size": "2GiB"} if production else self.CONFIG, **config)
         self.ports = Ports()
         self.sites = {}
 

@@ -1,0 +1,281 @@
+"""The benches. Ours are the real programs on loopback with the real catalogue; times are those that the product itself
+stores (when a hop asked, got, verified and committed) and, beside them, what a watch outside shows."""
+import json
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import apt_repo
+import sites
+from report import Aim, Row, Sample
+from sites import BUILD, wait_for
+
+BARE = BUILD / "tests/bench"
+MIB = 1024 * 1024
+
+
+class Setup:
+    def __init__(self, args, debian):
+        self.runs, self.idle_seconds, self.keep, self.cache, self.debian = (
+            args.runs, args.idle_seconds, args.keep, Path(args.cache), debian)
+
+    def tree(self, **config):
+        """Sites with the shipped timers: a bench measures what an operator gets."""
+        return sites.Tree(keep=self.keep, production=True, schedule="0", **config)
+
+
+def bare(program, *args):
+    """Runs a bare loop in a folder of its own; what it printed. FOLDER in args stands for that folder."""
+    folder = Path(tempfile.mkdtemp(prefix="sitetree-bare-"))
+    try:
+        words = [str(folder / "d") if a is FOLDER else str(a) for a in args]
+        done = subprocess.run([str(BARE / program), *words], capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise RuntimeError("%s: %s" % (program, done.stderr.strip()))
+        return json.loads(done.stdout)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+FOLDER = object()
+
+
+def seconds_between(first, last):
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
+
+def dump(site, path, since=0, zstd=False):
+    """The records of a site that is not running, as the bare loops read them; {"records","bytes","zstd"...}."""
+    done = subprocess.run([str(BARE / "catalogue_dump"), str(site.dir / "catalogue.mdb"), str(path), str(since)],
+                          capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def last_run(site):
+    runs = site.control("sync.list", limit=1)["runs"]
+    return site.control("sync.show", run=runs[0]["run"]) if runs else None
+
+
+def with_debian(setup, tree, suites):
+    """A central site that holds the real catalogue."""
+    central = tree.central()
+    for suite in suites:
+        central.control("upstream.add", **setup.debian.upstream_args(suite))
+    run = central.sync(full=True)
+    if run["result"] != "succeeded":
+        raise RuntimeError("the first run at the central site %s: %s" % (run["result"], run["reason"]))
+    return central, run
+
+
+# --- bootstrap -----------------------------------------------------------------------------------------------------------
+
+def bootstrap(setup):
+    """A fresh child of a parent that holds the catalogue: from its first request to the activated, durable generation."""
+    ours, outside, theirs = [], [], []
+    with setup.tree() as tree:
+        central, _ = with_debian(setup, tree, ["bookworm"])
+        records = central.status()["records"]
+        central.stop()
+        dumped = tree.dir / "records"
+        dump(central, dumped)
+        central.start()
+        for i in range(setup.runs + 1):
+            child = tree.join(central, "B%02d" % i, start=False)
+            start = time.monotonic()
+            child.start(wait=False)
+            wait_for(lambda: child.status()["generation"] == central.status()["generation"], 60, "the child is current",
+                     interval=0.01)
+            outside.append(time.monotonic() - start)
+            hop = wait_for(lambda: last_run(child), 10, "the child has a record of its run")["hop"]
+            ours.append(seconds_between(hop["requested"], hop["committed"]))
+            if child.status()["records"] != records:
+                raise RuntimeError("the child holds %s of %d records" % (child.status()["records"], records))
+            child.stop()
+            theirs.append(bare("bare_bulk", dumped, FOLDER))
+    ours, outside, theirs = ours[1:], outside[1:], theirs[1:]  # the first of each warms up
+    return Row("bootstrap", "s", [Aim("bootstrap", "s", Sample(ours), Sample(b["seconds"] for b in theirs), 2.0, True)],
+               records=records, outside=Sample(outside).median, bytes_bare=theirs[0]["wire"])
+
+
+# --- import --------------------------------------------------------------------------------------------------------------
+
+def import_(setup):
+    """From the apt index on disk to the published generation."""
+    ours, outside, theirs = [], [], []
+    for i in range(setup.runs):
+        with setup.tree() as tree:
+            start = time.monotonic()
+            central, run = with_debian(setup, tree, setup.debian.suites)
+            outside.append(time.monotonic() - start)
+            ours.append(seconds_between(run["started"], run["ended"]))
+            records = central.status()["records"]
+        theirs.append(bare("bare_import", FOLDER, *[setup.debian.index(s) for s in setup.debian.suites]))
+    return Row("import", "s", [Aim("import", "s", Sample(ours), Sample(b["seconds"] for b in theirs), 3.0, False)],
+               records=records, outside=Sample(outside).median)
+
+
+# --- catchup -------------------------------------------------------------------------------------------------------------
+
+ADDED, CHANGED, REMOVED = 3041, 1000, 500
+
+
+def repositories(setup, folder):
+    """A repository of the real index, and what follows it: 3,041 added, 1,000 changed, 500 removed."""
+    rng = random.Random(4)
+    base = setup.debian.stanzas("bookworm")
+    rng.shuffle(base)
+    added = [s for suite in setup.debian.suites if suite != "bookworm" for s in setup.debian.stanzas(suite)]
+    known = {apt_repo.identity(s) for s in base}
+    added = [s for s in added if apt_repo.identity(s) not in known][:ADDED]
+    base, held_back = base[ADDED - len(added):], base[:ADDED - len(added)]
+    added += held_back
+    after = [apt_repo.changed(s, "(rebuilt)") for s in base[:CHANGED]] + base[CHANGED:-REMOVED] + added
+    return apt_repo.AptRepo(folder), sorted(base), sorted(after)
+
+
+def catchup(setup):
+    """A child that was stopped while the centre moved on: bytes on the link, and time from the link up to applied."""
+    ours, wire, theirs, outside = [], [], [], []
+    with setup.tree() as tree:
+        repo, base, after = repositories(setup, tree.dir / "repo")
+        repo.write(base)
+        central = tree.central(start=False)
+        proxy = tree.link_before(central)
+        central.start()
+        central.control("upstream.add", **repo.upstream_args("sample"))
+        central.sync(full=True)
+        children = [tree.join(central, "B%02d" % i) for i in range(setup.runs)]
+        tree.wait_equal()
+        for child in children:
+            child.stop()
+        serial = central.control("catalogue.scopes")["scopes"][0]["serial"]
+        repo.write(after)
+        run = central.sync(full=True)
+        counts = {k: run[k] for k in ("added", "changed", "removed", "expired")}
+        generation = central.head()["generation"]
+        central.stop()
+        changed = dump(central, tree.dir / "changed", since=serial)
+        central.start()
+        for child in children:
+            first = proxy.count()
+            start = time.monotonic()
+            child.start(wait=False)
+            wait_for(lambda: child.status()["generation"] == generation, 60, "the child has caught up", interval=0.005)
+            outside.append(time.monotonic() - start)
+            last = proxy.count()
+            wire.append(last["down"] + last["up"] - first["down"] - first["up"])
+            hop = wait_for(lambda: last_run(child), 10, "the child has a record of its run")["hop"]
+            ours.append(seconds_between(hop["requested"], hop["committed"]))
+            child.stop()
+            theirs.append(bare("bare_bulk", tree.dir / "changed", FOLDER)["seconds"])
+    return Row("catchup", "bytes", [Aim("bytes", "bytes", Sample(wire), Sample([changed["zstd"]]), 1.15, True),
+                                    Aim("time", "s", Sample(ours), Sample(theirs), 0.1, False)],
+               outside=Sample(outside).median, records=changed["records"], raw_bytes=changed["bytes"], **counts)
+
+
+# --- cascade -------------------------------------------------------------------------------------------------------------
+
+HOPS, UPDATES, PER_SECOND = 4, 200, 20
+
+
+def an_update(i):
+    return json.dumps({"id": "bench/%06d" % i, "title": "Update %d of the bench" % i, "classification": "security",
+                       "product": "bench", "severity": "important", "description": "One update of many. " * 20,
+                       "cves": ["CVE-2026-%04d" % i], "package": "bench-%d" % i, "version": "1.%d" % i,
+                       "architecture": "amd64"})
+
+
+def cascade(setup):
+    """Single updates down four durable hops: from the signing of their generation to the commit at the leaf."""
+    p50, p99, theirs50, theirs99 = [], [], [], []
+    with setup.tree() as tree:
+        site = central = tree.central()
+        for i in range(HOPS):
+            site = tree.join(site, "S%d" % (i + 1), tier="branch" if i + 1 == HOPS else "secondary")
+        leaf = site
+        for i in range(50):  # warms up
+            central.control("update.publish", json=an_update(i))
+        tree.wait_equal()
+        sample = tree.dir / "records"
+        for run in range(setup.runs):
+            first = central.status()["generation"]
+            start = time.monotonic()
+            for i in range(UPDATES):
+                due = start + i / PER_SECOND
+                time.sleep(max(0, due - time.monotonic()))  # the pace of the load
+                central.control("update.publish", json=an_update(1000 * (run + 1) + i))
+            tree.wait_equal()
+            got = {d["generation"]: d for d in leaf.control("deliveries")["deliveries"]}
+            times = sorted(1e3 * seconds_between(d["issued"], d["committed"]) for g, d in got.items() if g > first)
+            if len(times) < UPDATES:
+                raise RuntimeError("the leaf tells of %d generations, not %d" % (len(times), UPDATES))
+            p50.append(times[len(times) // 2])
+            p99.append(times[len(times) * 99 // 100])
+            if run == 0:
+                central.stop()
+                dump(central, sample)
+                central.start()
+                tree.wait_equal()
+            b = bare("bare_chain", sample, FOLDER, HOPS, UPDATES, PER_SECOND, "store")
+            theirs50.append(b["p50_ms"])
+            theirs99.append(b["p99_ms"])
+    return Row("cascade", "ms", [Aim("p50", "ms", Sample(p50), Sample(theirs50), 2.0, True),
+                                 Aim("p99", "ms", Sample(p99), Sample(theirs99), 3.0, True)],
+               hops=HOPS, updates=UPDATES, per_second=PER_SECOND)
+
+
+# --- idle ----------------------------------------------------------------------------------------------------------------
+
+def rss_without_map(pid):
+    """Resident bytes of a process without the mappings of LMDB data files."""
+    total, skip = 0, False
+    for line in Path("/proc/%d/smaps" % pid).read_text().splitlines():
+        first = line.split(" ", 1)[0]
+        if "-" in first and not first.endswith(":"):
+            skip = line.endswith(("/data.mdb", "/lock.mdb"))
+        elif first == "Rss:" and not skip:
+            total += int(line.split()[1]) * 1024
+    return total
+
+
+def idle(setup):
+    """A leaf that holds the catalogue and has nothing to do: memory of all its processes, bytes on its link.
+
+    The link is counted outside, by a proxy: TCP payload of both lanes and both directions, with the shipped timers. The
+    window begins when the leaf has been live for a while; the default of 300 s holds each periodic message at least
+    once (heartbeat, poll of the head, report), so a day is the window times 86400 / its length."""
+    with setup.tree() as tree:
+        central = tree.central(start=False)
+        proxy = tree.link_before(central)
+        central.start()
+        for suite in setup.debian.suites:
+            central.control("upstream.add", **setup.debian.upstream_args(suite))
+        central.sync(full=True)
+        leaf = tree.join(central, "B01")
+        tree.wait_equal()
+        wait_for(lambda: leaf.status()["state"] == "live", 30, "the leaf is live")
+        settled = [proxy.count()]
+
+        def quiet():
+            settled.append(proxy.count())
+            return settled[-1]["up"] + settled[-1]["down"] == settled[-2]["up"] + settled[-2]["down"]
+        wait_for(quiet, 30, "the link is quiet", interval=1)
+        first, start, rss = proxy.count(), time.monotonic(), []
+        while time.monotonic() - start < setup.idle_seconds:
+            rss.append(sum(rss_without_map(p) for p in leaf.pids()) / MIB)
+            time.sleep(min(5, setup.idle_seconds / 10))  # the window of the measurement
+        seconds = time.monotonic() - start
+        last = proxy.count()
+        window = last["up"] + last["down"] - first["up"] - first["down"]
+        by_process = {sites.process_name(p): round(rss_without_map(p) / MIB, 1) for p in leaf.pids()}
+        records = leaf.status()["records"]
+    return Row("idle", "MiB", [Aim("rss", "MiB", Sample(rss), None, 32, False),
+                               Aim("link", "MiB/day", Sample([window * 86400 / seconds / MIB]), None, 0.5, False)],
+               records=records, seconds=round(seconds), window_bytes=window, processes=str(by_process))
+
+
+BENCHES = {"bootstrap": bootstrap, "import": import_, "catchup": catchup, "cascade": cascade, "idle": idle}

@@ -1,0 +1,79 @@
+"""A full disk and a full store: the site says so, serves what it has, and goes on by itself once there is room."""
+import contextlib
+import os
+import subprocess
+
+import pytest
+
+from apt_repo import sample
+from sites import wait_for
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    folder.mkdir(mode=0o700)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%d,mode=0700" % size, "tmpfs", str(folder)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("no mount here: %s" % done.stderr.strip())
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def causes(site):
+    status = site.status()
+    return "%s %s" % (status["cause"], status["text"])
+
+
+def test_disk_full_at_a_child(tree, repo, central):
+    with small_disk(tree.dir / "B01", 3 * 1024 * 1024):
+        try:
+            child = tree.join(central, "B01")
+            tree.wait_equal()
+            old = child.status()["generation"]
+            repo.write(sample(300) + sample(20_000, seed=3, prefix="bulk"))
+            assert central.sync(full=True)["result"] == "succeeded"
+            wait_for(lambda: any(w in causes(child) for w in ("disk", "store-full")), 30, "the child says why")
+            assert child.status()["generation"] == old
+            assert len(child.control("catalogue.list", limit=5)["updates"]) == 5
+            subprocess.run(["mount", "-o", "remount,size=300m", str(tree.dir / "B01")], check=True)
+            tree.wait_equal(60)
+            tree.verify_all()
+        finally:
+            tree.sites["B01"].destroy()
+
+
+def test_store_full_at_a_child(tree, repo, central):
+    child = tree.join(central, "B01", map_size="16MiB")
+    tree.wait_equal()
+    old = child.status()["generation"]
+    repo.write(sample(300) + sample(60_000, seed=3, prefix="bulk"))
+    assert central.sync(full=True)["result"] == "succeeded"
+    wait_for(lambda: "store-full" in causes(child), 60, "the child says why")
+    assert child.status()["generation"] == old
+    child.stop()
+    child.write_config(map_size="2GiB")
+    child.start()
+    tree.wait_equal(60)
+    tree.verify_all()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a mount")
+def test_disk_full_at_the_centre(tree, repo):
+    with small_disk(tree.dir / "CEN", 3 * 1024 * 1024):
+        try:
+            central = tree.central()
+            central.control("upstream.add", **repo.upstream_args("sample"))
+            assert central.sync(full=True)["result"] == "succeeded"
+            before = central.head()
+            repo.write(sample(300) + sample(20_000, seed=3, prefix="bulk"))
+            run = central.sync(full=True)
+            assert (run["result"], run["code"]) in (("failed", "disk"), ("failed", "store-full")), run
+            assert central.head()["root"] == before["root"]
+            subprocess.run(["mount", "-o", "remount,size=300m", str(tree.dir / "CEN")], check=True)
+            assert central.sync(full=True)["result"] == "succeeded"
+            assert central.head()["records"] == 20_300
+        finally:
+            tree.sites["CEN"].destroy()
