@@ -97,8 +97,8 @@ class AptRepo:
 
     def upstream_words(self, name):
         """The words after `upstream add`."""
-        return [name, "--kind", "apt", "--uri", self.uri, "--suite", self.suite, "--component", self.component,
-                "--arch", self.arch, "--keyring", str(self.keyring)]
+        return [name, "--kind", "apt", "--uri", self.uri, "--suite", self.suite, "--components", self.component,
+                "--architectures", self.arch, "--keyring", str(self.keyring)]
 
     def upstream_args(self, name):
         """The arguments of the command upstream.add on the control socket."""

@@ -23,7 +23,7 @@ def attempt(tree, code, token):
     """A site that tries to join; its folder stays in the tree for the logs."""
     site = tree.sites.setdefault(code, Site(tree, code))
     site.write_config()
-    return site.cli("site", "join", token, ok=None, timeout=60)
+    return site.cli("site", "join", token, "--no-start", ok=None, timeout=60)
 
 
 def refused(tree, code, token, word):
