@@ -99,7 +99,7 @@ static size_t packed_size(const struct dump *d, bool values)
     AUTO_BUF packed = {0};
     for (size_t i = 0; i < d->n; i++) {
         struct view v = values ? d->list[i].value : view_of(d->list[i].bytes, d->list[i].len);
-        buf_add(&all, v.data, v.len);
+        buf_append_view(&all, v);
     }
     return zstd_pack(buf_view(&all), 3, &packed) ? 0 : packed.len;
 }
