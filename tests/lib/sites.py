@@ -406,25 +406,23 @@ class Tree:
 
     def central(self, code="CEN", start=True, **config):
         site = self.sites[code] = Site(self, code, **config)
-        site.write_config()
         site.cli("site", "init", "--central", code, "--no-start")
+        site.write_config()
         return site.start() if start else site
 
-    def invite(self, parent, code, tier="branch", proxy=None):
+    def invite(self, parent, code, tier="branch"):
         return parent.cli("site", "invite", code, "--tier", tier).data["token"]
 
-    def join(self, parent, code, tier="branch", start=True, link=False, **config):
-        """A new site below parent. link: its parent is reached only through a proxy (site.proxy); the parent then
-        advertises the proxy's ports, so such a parent has this one child only."""
+    def join(self, parent, code, tier="branch", start=True, **config):
+        """A new site below parent, by a token."""
         site = self.sites[code] = Site(self, code, **config)
         site.parent = parent
+        site.cli("site", "join", self.invite(parent, code, tier), "--no-start")
         site.write_config()
-        token = self.invite(parent, code, tier)
-        site.cli("site", "join", token, "--no-start")
         return site.start() if start else site
 
     def link_before(self, parent):
-        """Puts a proxy before a parent that is not running yet; all its children go through it."""
+        """Puts a proxy before a parent that is not running now; all children that join from now on go through it."""
         pull, hints = self.ports.take(), self.ports.take()
         parent.proxy = LinkProxy([(pull, parent.port), (hints, parent.hints)])
         parent.write_config(advertise="127.0.0.1:%d" % pull, advertise_hints="127.0.0.1:%d" % hints)

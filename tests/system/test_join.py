@@ -22,7 +22,6 @@ def test_two_lines_and_live_within_ten_seconds(tree, central):
 def attempt(tree, code, token):
     """A site that tries to join; its folder stays in the tree for the logs."""
     site = tree.sites.setdefault(code, Site(tree, code))
-    site.write_config()
     return site.cli("site", "join", token, "--no-start", ok=None, timeout=60)
 
 
