@@ -209,8 +209,8 @@ def cascade(setup):
                 time.sleep(max(0, due - time.monotonic()))  # the pace of the load
                 central.control("update.publish", json=an_update(1000 * (run + 1) + i))
             tree.wait_equal()
-            got = {d["generation"]: d for d in leaf.control("deliveries")["deliveries"]}
-            times = sorted(1e3 * seconds_between(d["issued"], d["committed"]) for g, d in got.items() if g > first)
+            times = sorted((durable - signed) / 1e6 for generation, signed, _, durable in
+                           leaf.control("sync.deliveries")["rows"] if generation > first and durable)
             if len(times) < UPDATES:
                 raise RuntimeError("the leaf tells of %d generations, not %d" % (len(times), UPDATES))
             p50.append(times[len(times) // 2])
