@@ -15,6 +15,7 @@ struct entry {
 struct node {
     struct entry *entry;
     struct node *left, *right;
+    uint64_t head; /* of the key: its first 8 bytes as a number, which decides most comparisons */
     unsigned refs;
     uint32_t priority; /* a hash of the key: the shape depends on the set alone */
 };
@@ -54,6 +55,20 @@ static struct view entry_key(const struct entry *e)
 static struct view entry_value(const struct entry *e)
 {
     return view_of(e->bytes + e->key_len, e->value_len);
+}
+
+static uint64_t head_of(struct view key)
+{
+    uint64_t head = 0;
+    for (size_t i = 0; i < 8; i++)
+        head = head << 8 | (i < key.len ? key.data[i] : 0);
+    return head;
+}
+
+/* Of a key, whose head is known, with the key of a node. */
+static int compare(uint64_t head, struct view key, const struct node *n)
+{
+    return head != n->head ? (head < n->head ? -1 : 1) : view_cmp(key, entry_key(n->entry));
 }
 
 static void entry_free(struct entry *e)
@@ -125,13 +140,14 @@ static void rotate(struct node **p, bool right)
 }
 
 /* Takes the entry when it returns 0; *ret_old is the entry that had the key before (to be freed), or NULL. */
-static int insert(struct node **p, struct entry *e, struct entry **ret_old)
+static int insert(struct node **p, uint64_t head, struct entry *e, struct entry **ret_old)
 {
     if (!*p) {
         struct node *n = malloc(sizeof *n);
         if (!n)
             return -ENOMEM;
-        *n = (struct node){.entry = e, .refs = 1, .priority = priority_of(entry_key(e))};
+        *n = (struct node){
+            .entry = e, .head = head_of(entry_key(e)), .refs = 1, .priority = priority_of(entry_key(e))};
         *p = n;
         *ret_old = NULL;
         return 0;
@@ -140,14 +156,14 @@ static int insert(struct node **p, struct entry *e, struct entry **ret_old)
     if (rc)
         return rc;
     struct node *n = *p;
-    int c = view_cmp(entry_key(e), entry_key(n->entry));
+    int c = compare(head, entry_key(e), n);
     if (c == 0) {
         *ret_old = n->entry;
         n->entry = e;
         return 0;
     }
     struct node **child = c < 0 ? &n->left : &n->right;
-    rc = insert(child, e, ret_old);
+    rc = insert(child, head, e, ret_old);
     if (!rc && (*child)->priority > n->priority)
         rotate(p, c < 0);
     return rc;
@@ -155,8 +171,9 @@ static int insert(struct node **p, struct entry *e, struct entry **ret_old)
 
 static struct node *find(struct node *n, struct view key)
 {
+    uint64_t head = head_of(key);
     while (n) {
-        int c = view_cmp(key, entry_key(n->entry));
+        int c = compare(head, key, n);
         if (c == 0)
             return n;
         n = c < 0 ? n->left : n->right;
@@ -189,8 +206,9 @@ static int drop(struct node **p)
 
 static int erase(struct node **p, struct view key) /* the key is there */
 {
+    uint64_t head = head_of(key);
     for (;;) {
-        int c = view_cmp(key, entry_key((*p)->entry));
+        int c = compare(head, key, *p);
         if (c == 0)
             return drop(p);
         int rc = own(p);
@@ -204,9 +222,10 @@ static int erase(struct node **p, struct view key) /* the key is there */
 static struct node *find_from(struct node *n, struct view key, bool beyond)
 {
     struct node *best = NULL;
+    uint64_t head = head_of(key);
     while (n) {
-        int c = view_cmp(entry_key(n->entry), key);
-        bool fits = beyond ? c > 0 : c >= 0;
+        int c = compare(head, key, n);
+        bool fits = beyond ? c < 0 : c <= 0;
         if (fits)
             best = n;
         n = fits ? n->left : n->right;
@@ -217,8 +236,9 @@ static struct node *find_from(struct node *n, struct view key, bool beyond)
 static struct node *find_before(struct node *n, struct view bound)
 {
     struct node *best = NULL;
+    uint64_t head = head_of(bound);
     while (n) {
-        bool fits = bound.len == 0 || view_cmp(entry_key(n->entry), bound) < 0;
+        bool fits = bound.len == 0 || compare(head, bound, n) > 0;
         if (fits)
             best = n;
         n = fits ? n->right : n->left;
@@ -300,7 +320,7 @@ static int memory_put(
         memcpy(e->bytes + key.len, value.data, value.len);
     else
         memset(e->bytes + key.len, 0, value.len);
-    int rc = insert(&t->t.root[table], e, &old);
+    int rc = insert(&t->t.root[table], head_of(key), e, &old);
     if (rc) {
         free(e);
         return rc;

@@ -23,7 +23,8 @@ for t in "${targets[@]}"; do
     else
         failed=1
         tail -n 30 "build-fuzz/$t.log" >&2
-        echo "$t: FAILED; again with: build-fuzz/tests/fuzz/fuzz_$t $(ls -t build-fuzz/"$t"-* 2>/dev/null | head -n 1)" >&2
+        found=$(sed -n 's/.*Test unit written to //p' "build-fuzz/$t.log")
+        echo "$t: FAILED; again with: build-fuzz/tests/fuzz/fuzz_$t $found" >&2
     fi
 done
 exit $failed
