@@ -156,6 +156,7 @@ int catchup_apply(struct metadata *m, struct scope *s, const struct scope_entry 
     AUTO_TREE t;
     state_tree(m, s, &t);
     t.replaced = replaced;
+    t.later = true;
     struct subtree now;
     int rc = raws ? gather(m, s, to->serial, raws, &changes) : -ENOMEM;
     if (!rc) {

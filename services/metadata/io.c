@@ -335,7 +335,8 @@ static int set_up(struct io *io)
         if (rc)
             return rc;
     }
-    if ((rc = metadata_new(&io->options, io->store, &random_real, &io->core)) || (rc = bus_open(1, &io->bus)) ||
+    if ((rc = metadata_new(&io->options, io->store, &random_real, &io->core)) ||
+        (rc = bus_open(1, &io->bus)) ||
         (rc = ipc_worker_open(io->bus, io->loop, path, WORKER_METADATA, &ev, &io->node)))
         return rc;
     return 0;

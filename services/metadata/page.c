@@ -214,13 +214,23 @@ int page_verify(
     return inner_parse(raw, &n);
 }
 
+#define PACK_LEAST 128u
+
+bool page_pack_late(const struct stored_page *p, struct buf *out)
+{
+    if (p->compressed || p->kind != PAGE_LEAF || p->raw_len < PACK_LEAST)
+        return false;
+    size_t before = out->len;
+    return zstd_pack(p->data, PAGE_LEVEL, out) == 0 && out->len - before < p->raw_len;
+}
+
 void page_put(struct store_txn *t, uint32_t scope, struct place p, const struct hash *hash,
-    enum page_kind kind, struct view raw, const struct view *data, struct view record_hashes)
+    enum page_kind kind, struct view raw, const struct view *data, struct view record_hashes, bool later)
 {
     static __thread struct buf packed; /* kept between calls: one page after the other is compressed */
     struct view body = data ? *data : raw;
     bool compressed = data && data->data != raw.data;
-    if (!data && kind == PAGE_LEAF && raw.len >= 128) {
+    if (!data && !later && kind == PAGE_LEAF && raw.len >= PACK_LEAST) {
         buf_reset(&packed);
         if (zstd_pack(raw, PAGE_LEVEL, &packed) == 0 && packed.len < raw.len) {
             body = buf_view(&packed);

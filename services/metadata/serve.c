@@ -80,11 +80,61 @@ int serve_deltas(struct metadata *m, struct peer child, const struct frame *f)
 
 struct page_list {
     Sitetree__PageBytes *list, **refs;
+    struct late { /* leaves that are compressed here for the first time, and stored so afterwards */
+        struct page_key key;
+        struct buf packed;
+    } * late;
+    size_t n_late, cap_late;
     uint8_t (*places)[9];
     size_t n;
     size_t bytes, most;
     bool full, missing;
 };
+
+static int pack_late(struct page_list *l, const struct page_key *k, struct stored_page *page)
+{
+    if (l->n_late == l->cap_late) {
+        size_t cap = l->cap_late ? l->cap_late * 2 : 16;
+        struct late *list = realloc(l->late, cap * sizeof *list);
+        if (!list)
+            return -ENOMEM;
+        l->late = list;
+        l->cap_late = cap;
+    }
+    struct late *late = &l->late[l->n_late];
+    *late = (struct late){.key = *k};
+    if (!page_pack_late(page, &late->packed)) {
+        buf_done(&late->packed);
+        return 0;
+    }
+    page->compressed = true;
+    page->data = buf_view(&late->packed);
+    l->n_late++;
+    return 0;
+}
+
+/* After the answer is packed: it borrowed from the store until then. */
+static void store_late(struct metadata *m, struct page_list *l)
+{
+    for (size_t i = 0; i < l->n_late; i++) {
+        struct late *late = &l->late[i];
+        uint32_t scope;
+        struct place p;
+        struct hash h;
+        struct view v, data = buf_view(&late->packed);
+        struct stored_page page;
+        AUTO_BUF copy = {0};
+        if (key_page_split(KEY(late->key), &scope, &p, &h) == 0 &&
+            store_get(m->txn, TABLE_PAGES, KEY(late->key), &v) == 0) {
+            buf_append_view(&copy, v);
+            if (!copy.err && stored_page_parse(buf_view(&copy), &page) == 0)
+                page_put(m->txn, scope, p, &h, PAGE_LEAF, page.data, &data,
+                    view_of(page.record_hashes, 32u * page.n), false);
+        }
+        buf_done(&late->packed);
+    }
+    free(l->late);
+}
 
 /* Adds the page, and with whole everything below it, depth first. */
 static int add_pages(struct metadata *m, struct scope *s, struct page_list *l, struct place p,
@@ -99,6 +149,8 @@ static int add_pages(struct metadata *m, struct scope *s, struct page_list *l, s
         return 0;
     }
     if (rc)
+        return rc;
+    if (!page.compressed && page.kind == PAGE_LEAF && (rc = pack_late(l, &k, &page)))
         return rc;
     if (l->n == PAGES_MOST || (l->n && l->bytes + page.data.len > l->most) ||
         l->bytes + page.data.len > PAGE_STORED_MAX) {
@@ -165,6 +217,7 @@ int serve_pages(struct metadata *m, struct peer child, const struct frame *f)
     if (b)
         send_to(m, child, CLASS_BULK, b);
 out:
+    store_late(m, &l);
     free(l.list);
     free(l.refs);
     free(l.places);

@@ -12,6 +12,7 @@ struct tree {
     /* Where the keys of replaced pages go (PAGE_KEY_LEN each); NULL: they are deleted at once. The origin
      * collects them, because it still serves the old generation until the new one is signed. */
     struct buf *replaced;
+    bool later; /* leaves are compressed when they are first served (page_put) */
     uint64_t pages_written, pages_replaced;
     struct buf *pool; /* decompressed pages of the operation under way */
     size_t pool_n, pool_cap;

@@ -167,7 +167,7 @@ static int take_page(struct metadata *m, struct tree *t, struct request *r, cons
     r->expect.n--;
     bool leaf = subtree_is_leaf(&w.is, at);
     page_put(m->txn, r->scope->id, at, &w.is.hash, leaf ? PAGE_LEAF : PAGE_INNER, raw, &data,
-        buf_view(&t->hashes));
+        buf_view(&t->hashes), false);
     if (leaf)
         return store_txn_error(m->txn);
     struct inner n;

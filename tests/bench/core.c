@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/crypto/crypto.h"
@@ -32,6 +33,13 @@ static const char *cache;
 static double now_s(void)
 {
     return (double)clock_mono(&clock_real).ns / NS_PER_S;
+}
+
+static double cpu_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static void die(const char *what, int rc)
@@ -105,7 +113,7 @@ static bool turn(struct site *s)
         return false;
     struct effects fx = {0};
     struct store_txn *t;
-    double t0 = now_s();
+    double t0 = cpu_s();
     int rc = store_begin(s->store, true, &t);
     if (rc)
         die("begin", rc);
@@ -135,7 +143,7 @@ static bool turn(struct site *s)
     rc = store_commit(t);
     if (rc)
         die("commit", rc);
-    s->cpu += now_s() - t0;
+    s->cpu += cpu_s() - t0;
     metadata_on_commit(s->core, clock_wall(&clock_real));
     for (size_t i = 0; i < fx.n; i++) {
         struct effect e = fx.list[i];
@@ -238,6 +246,36 @@ static void site_open(struct site *s, const char *name, const char *dir)
     effects_done(&fx);
 }
 
+/* The set as it was (part 0) and as it is (part 1): 3,041 added, 1,000 changed, 500 removed in between. */
+static struct source_set *variant(const struct source_set *all, int part)
+{
+    struct source_set *s = source_new();
+    snprintf(s->scope, sizeof s->scope, "%s", all->scope);
+    snprintf(s->version, sizeof s->version, "%d", part);
+    size_t step = all->n / 4541, k = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        const struct source_item *it = &all->items[i];
+        bool special = step && i % step == 0 && k < 4541;
+        size_t nth = special ? k++ : 0;
+        struct buf changed = {0};
+        struct view value = it->value;
+        if (special && (part == 0 ? nth < 3041 : nth >= 4041))
+            continue;
+        if (special && part == 1 && nth >= 3041) { /* a new revision: field 1, fixed64; the last one counts */
+            static const uint8_t revision[] = {0x09, 2, 0, 0, 0, 0, 0, 0, 0};
+            buf_append_view(&changed, value);
+            buf_append(&changed, revision, sizeof revision);
+            value = buf_view(&changed);
+        }
+        if (source_add(s, it->key, value, it->product, it->classification, it->architecture, it->package,
+                it->version))
+            exit(1);
+        buf_done(&changed);
+    }
+    source_sort(s);
+    return s;
+}
+
 static void progress(void *ctx, const char *phase, uint64_t items, uint64_t bytes, uint64_t total)
 {
     (void)ctx, (void)phase, (void)items, (void)bytes, (void)total;
@@ -293,6 +331,8 @@ int main(int argc, char **argv)
         n_configs++;
         json_decref(j);
     }
+    struct source_set *all = sets[0];
+    sets[0] = variant(all, 0);
     t0 = now_s();
     top.cpu = 0;
     command(&top, "{\"command\":\"sync.now\",\"args\":{\"full\":true}}");
@@ -327,6 +367,27 @@ int main(int argc, char **argv)
         fprintf(stderr, "publish: %.1f ms, leaf at %u of %u\n", (now_s() - t0) * 1e3,
             (unsigned)leaf.core->applied->generation, (unsigned)top.core->applied->generation);
     }
+    sets[0] = variant(all, 1);
+    source_free(all);
+    link_state(&leaf, true, false, "CEN");
+    run(&leaf, NULL);
+    struct site *below = top.child;
+    top.child = NULL;
+    t0 = now_s();
+    command(&top, "{\"command\":\"sync.now\",\"args\":{\"full\":true}}");
+    run(&top, NULL);
+    const struct scope_entry *e = &top.core->applied->scopes[0];
+    fprintf(stderr, "second sync: %.3f s, %u deltas of %.3f MB\n", now_s() - t0,
+        (unsigned)(e->serial - e->delta_floor), (double)e->delta_bytes / 1e6);
+    top.child = below;
+    leaf.cpu = top.cpu = 0;
+    uint64_t before = leaf.bytes_in;
+    t0 = now_s();
+    link_state(&leaf, true, true, "CEN");
+    run(&top, &leaf);
+    fprintf(stderr, "catch-up: %.3f s (child %.3f, parent %.3f), %.3f MB, leaf at %u of %u\n", now_s() - t0,
+        leaf.cpu, top.cpu, (double)(leaf.bytes_in - before) / 1e6, (unsigned)leaf.core->applied->generation,
+        (unsigned)top.core->applied->generation);
     metadata_free(leaf.core);
     metadata_free(top.core);
     store_close(leaf.store);
