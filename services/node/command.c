@@ -119,7 +119,7 @@ static int site_list(struct step *s, json_t *args)
 static int site_arg(struct step *s, json_t *args, struct site **ret_site)
 {
     const char *code = args_text(args, "site");
-    struct site *site = code ? site_find(s->n, code) : &s->n->self;
+    struct site *site = code ? site_look(s->n, code) : &s->n->self;
     if (!site || (!site->known && !site->removed.ns))
         return err_fail(ERR_UNKNOWN_SITE, "no site %.31s at or below %s", code ? code : "", s->n->opt.site.s);
     *ret_site = site;

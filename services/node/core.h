@@ -159,7 +159,7 @@ struct step {
 void step_timer(
     struct step *s, enum timer timer, struct mono at); /* only when it is another time than before */
 uint64_t node_request(struct node *n);
-struct site *site_find(const struct node *n, const char *code); /* also the own one; NULL */
+struct site *site_look(const struct node *n, const char *code); /* also the own one; NULL */
 int site_add(struct node *n, const struct certificate *cert, struct site **ret_site) MUST_CHECK;
 void sites_link(struct node *n); /* finds parents anew, and which sites belong to the tree */
 bool site_is_below(const struct site *site, const struct site *above); /* or the same */
@@ -191,7 +191,7 @@ int session_on_link(struct step *s) MUST_CHECK;
 int session_on_timer(struct step *s) MUST_CHECK;
 void session_tell_worker(struct step *s, const struct session *c, bool up, const char *cause);
 void session_end(struct step *s, struct session *c, const char *cause);
-struct session *session_find(const struct node *n, uint32_t id);
+struct session *session_look(const struct node *n, uint32_t id);
 void session_send(struct step *s, struct session *c, enum lane_class lane, struct blob *frame);
 void session_free_all(struct node *n);
 
@@ -238,8 +238,8 @@ struct event {
     const char *name, *site, *run, *phase, *text; /* NULL: none */
     int code;
 };
-void event_note(struct step *s, const struct event *e);
-#define EVENT(s, ...) event_note((s), &(struct event){__VA_ARGS__})
+void event_write(struct step *s, const struct event *e);
+#define EVENT(s, ...) event_write((s), &(struct event){__VA_ARGS__})
 void refusal_note(struct step *s, const char *site, bool by_us, int code, const char *text);
 int events_command(struct step *s, json_t *args) MUST_CHECK;
 void events_unfollow(struct node *n, uint64_t command);

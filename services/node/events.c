@@ -99,7 +99,7 @@ static char *text(const char *s)
     return (char *)(uintptr_t)(s ? s : "");
 }
 
-void event_note(struct step *s, const struct event *e)
+void event_write(struct step *s, const struct event *e)
 {
     struct node *n = s->n;
     Sitetree__StoredEvent m = SITETREE__STORED_EVENT__INIT;

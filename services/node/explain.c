@@ -165,7 +165,7 @@ int explain_command(struct step *s, json_t *args)
     const struct node *n = s->n;
     struct wall now = s->in->wall;
     const char *code = args_text(args, "site");
-    const struct site *site = code ? site_find(n, code) : &n->self;
+    const struct site *site = code ? site_look(n, code) : &n->self;
     if (!site || !site->known)
         return err_fail(
             ERR_UNKNOWN_SITE, "%s does not know a site %.31s at or below itself", n->opt.site.s, code);

@@ -59,7 +59,7 @@ int heard_load(struct step *s)
             rc = report_read(m->report, &a, &r);
         if (rc)
             return rc;
-        struct site *site = m->report ? site_find(s->n, r->site) : NULL;
+        struct site *site = m->report ? site_look(s->n, r->site) : NULL;
         if (site && site != &s->n->self) {
             summary_take(r, &site->last);
             site->reported = true;
@@ -75,7 +75,7 @@ static int report_check(const struct step *s, const struct session *c, const Sit
     const Sitetree__SiteReport *r, struct site **ret_site)
 {
     const struct node *n = s->n;
-    struct site *site = site_find(n, r->site);
+    struct site *site = site_look(n, r->site);
     if (!site || site == &n->self || !site->known || !site_is_below(site, c->site))
         return err_fail(ERR_UNKNOWN_SITE, "a report of '%.31s', which is not known below %s", r->site,
             c->site->cert.code.s);
@@ -140,7 +140,7 @@ static int certificate_take(struct step *s, const struct certificate *cert, cons
     const Sitetree__Signed *m)
 {
     struct node *n = s->n;
-    struct site *site = site_find(n, cert->code.s);
+    struct site *site = site_look(n, cert->code.s);
     if (site == &n->self)
         return err_fail(ERR_LOOP, "%s stands below itself", cert->code.s);
     bool same_parent = site && strcmp(site->cert.parent.s, cert->parent.s) == 0;
@@ -203,7 +203,7 @@ static int removal_take(struct step *s, struct session *c, const Sitetree__Signe
     Sitetree__Removal *r = MESSAGE_UNPACK(&a, pb_view(m->payload), REPORT_BYTES_MAX, removal, &rc);
     if (!r)
         return rc;
-    struct site *site = site_find(n, r->site);
+    struct site *site = site_look(n, r->site);
     if (!site || site->removed.ns)
         return 0;
     if (!site->up || site->up == &n->self || !site_is_below(site, c->site) ||

@@ -109,7 +109,7 @@ static int wish_check(const struct node *n, json_t *args, struct token *t, int64
     if (!(seconds >= 1) || seconds > TTL_MAX_NS / NS_PER_S)
         return err_fail(ERR_USAGE, "ttl: 1 second to 366 days are possible");
     *ret_ttl = (int64_t)(seconds * NS_PER_S);
-    const struct site *site = site_find(n, code);
+    const struct site *site = site_look(n, code);
     if (site && site->known)
         return err_fail(ERR_EXISTS, "%s is a site of this tree already (below %s)", code,
             site->cert.parent.s[0] ? site->cert.parent.s : "none");
@@ -269,7 +269,7 @@ static int join_check(struct step *s, const Sitetree__StoredInvite *m, const str
         return err_fail(ERR_TOKEN_EXPIRED, "the invitation of %s was good until %s", m->code,
             wall_text((struct wall){(int64_t)m->expires}, at));
     }
-    const struct site *site = site_find(n, m->code);
+    const struct site *site = site_look(n, m->code);
     if (site && site->known)
         return err_fail(ERR_EXISTS, "%s is a site of this tree already", m->code);
     return 0;
@@ -303,7 +303,7 @@ static int join_admit(struct step *s, const char *id, Sitetree__StoredInvite *m,
     if (!rc)
         rc = joined_make(
             buf_view(&chain), places, n_places, n->self.last.generation, n->self.last.records, joined);
-    struct site *site = site_find(n, cert.code.s);
+    struct site *site = site_look(n, cert.code.s);
     if (!rc && !site) {
         rc = site_add(n, &cert, &site);
         if (!rc)
@@ -380,7 +380,7 @@ int invite_on_join(struct step *s, const struct frame *f, const char *id)
         effects_send(s->fx, s->in->from, CLASS_HEAD, frame_refusal(f->request, err_fail(rc, "%s", why)));
         return 0;
     }
-    const struct site *site = site_find(n, j.code.s);
+    const struct site *site = site_look(n, j.code.s);
     char user[SITE_CODE_MAX + 24];
     if (site && site->known) {
         snprintf(user, sizeof user, "%s/%llu", site->cert.code.s, (unsigned long long)site->cert.serial);

@@ -52,7 +52,7 @@ static size_t site_place(const struct node *n, const char *code)
     return lo;
 }
 
-struct site *site_find(const struct node *n, const char *code)
+struct site *site_look(const struct node *n, const char *code)
 {
     if (strcmp(code, n->self.cert.code.s) == 0)
         return (struct site *)(uintptr_t)&n->self;
@@ -88,7 +88,7 @@ static bool stands(const struct node *n, struct site *site, unsigned depth)
         return true;
     if (site->removed.ns || depth > TRUST_DEPTH_MAX)
         return false;
-    site->up = site_find(n, site->cert.parent.s);
+    site->up = site_look(n, site->cert.parent.s);
     return site->up && memcmp(site->up->cert.sign_key, site->signer, 32) == 0 &&
            stands(n, site->up, depth + 1);
 }

@@ -122,7 +122,7 @@ int relay_from_parent(struct step *s, const struct frame *f)
 
 static int to_child(struct step *s, const struct frame *f)
 {
-    struct session *c = session_find(s->n, s->in->via.id);
+    struct session *c = session_look(s->n, s->in->via.id);
     if (!c)
         return 0; /* it has gone meanwhile, and the worker is told */
     if (f->request)

@@ -16,7 +16,7 @@ static size_t session_place(const struct node *n, uint32_t id)
     return lo;
 }
 
-struct session *session_find(const struct node *n, uint32_t id)
+struct session *session_look(const struct node *n, uint32_t id)
 {
     size_t i = session_place(n, id);
     return i < n->n_sessions && n->sessions[i]->id == id ? n->sessions[i] : NULL;
@@ -110,7 +110,7 @@ static int site_of_user(const struct node *n, struct view user, struct site **re
     char *slash = strchr(text, '/');
     if (slash)
         *slash++ = 0;
-    struct site *site = site_find(n, text);
+    struct site *site = site_look(n, text);
     if (!site || site->up != &n->self)
         return err_fail(ERR_KEY, "no site %.31s below %s", text, n->opt.site.s);
     if (site->removed.ns || !site->known)
@@ -185,7 +185,7 @@ static int on_hello(struct step *s, struct site *site, const struct frame *f)
         refuse(s, site->cert.code.s, f->request, rc);
         return 0;
     }
-    struct session *c = session_find(n, s->in->from.id);
+    struct session *c = session_look(n, s->in->from.id);
     if (c && c->site != site) { /* the driver mixed up its numbers: end that one */
         session_end(s, c, "refused-by-parent");
         c = NULL;
@@ -330,7 +330,7 @@ int session_on_frame(struct step *s, const struct frame *f, int parse_rc)
     }
     if (parse_rc == 0 && f->type == FRAME_HELLO)
         return on_hello(s, site, f);
-    struct session *c = session_find(n, s->in->from.id);
+    struct session *c = session_look(n, s->in->from.id);
     if (!c || c->site != site) {
         /* After a restart of this node a child goes on in what it takes for its session. No refusal to be
          * counted. */
@@ -345,7 +345,7 @@ int session_on_frame(struct step *s, const struct frame *f, int parse_rc)
 
 int session_on_link(struct step *s)
 {
-    struct session *c = session_find(s->n, s->in->from.id);
+    struct session *c = session_look(s->n, s->in->from.id);
     if (c && s->in->status) {
         EVENT(s, "link.down", .site = c->site->cert.code.s, .code = s->in->status,
             .text = "the connection is gone");

@@ -110,7 +110,7 @@ static int tree(struct step *s, json_t *args)
 {
     const struct node *n = s->n;
     const char *below = args_text(args, "below");
-    const struct site *top = below ? site_find(n, below) : &n->self;
+    const struct site *top = below ? site_look(n, below) : &n->self;
     if (!top || !top->known)
         return err_fail(ERR_UNKNOWN_SITE, "no site %.31s at or below %s", below, n->opt.site.s);
     const struct site **order;
