@@ -130,12 +130,12 @@ static int unknown_option(const struct cli *cli, uint64_t set, const char *word)
         names[i] = option_in(set, (enum option_id)i) ? option_rows[i].name : NULL;
         elsewhere = elsewhere || strcmp(option_rows[i].name, plain) == 0;
     }
-    near = word_nearest(plain, names, OPT_COUNT);
-    if (near)
-        return err_fail(ERR_USAGE, "there is no option %s; the nearest is --%s", name, near);
     if (elsewhere)
         return err_fail(ERR_USAGE, "option %s belongs to other commands%s", name,
             cli->command ? ", not to this one" : "");
+    near = word_nearest(plain, names, OPT_COUNT);
+    if (near)
+        return err_fail(ERR_USAGE, "there is no option %s; the nearest is --%s", name, near);
     return err_fail(ERR_USAGE, "there is no option %s", name);
 }
 
