@@ -103,6 +103,11 @@ static void *drop(void *b)
     return NULL;
 }
 
+static void note_release(void *flag)
+{
+    *(bool *)flag = true;
+}
+
 static void test_blobs(void **state)
 {
     (void)state;
@@ -125,6 +130,13 @@ static void test_blobs(void **state)
         pthread_join(threads[i], NULL);
     assert_memory_equal(blob_view(taken).data, "taken", 5);
     blob_free(taken);
+    bool released = false;
+    struct blob *wrapped = blob_wrap("elsewhere", 9, note_release, &released);
+    assert_memory_equal(blob_view(wrapped).data, "elsewhere", 9);
+    blob_free(blob_ref(wrapped));
+    assert_false(released);
+    blob_free(wrapped);
+    assert_true(released);
 }
 
 int main(void)
