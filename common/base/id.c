@@ -116,7 +116,7 @@ static size_t clean_character(const uint8_t *p, const uint8_t *end)
 
 bool text_is_clean(struct view v)
 {
-    const uint8_t *p = v.data, *end = v.data + v.len;
+    const uint8_t *p = v.data, *end = v.len ? v.data + v.len : p;
     while (p < end) {
         size_t n = clean_character(p, end);
         if (n == 0)

@@ -10,7 +10,7 @@
 int release_date_parse(struct view v, struct wall *ret_time)
 {
     char text[64];
-    if (v.len >= sizeof text || memchr(v.data, 0, v.len))
+    if (v.len == 0 || v.len >= sizeof text || memchr(v.data, 0, v.len))
         return err_fail(ERR_MALFORMED, "a date of %zu bytes", v.len);
     memcpy(text, v.data, v.len);
     text[v.len] = 0;
@@ -22,7 +22,8 @@ int release_date_parse(struct view v, struct wall *ret_time)
     freelocale(c);
     static const char *const zones[] = {"UTC", "GMT", "Z", "+0000"};
     for (size_t i = 0; end && i < COUNT_OF(zones); i++)
-        if (strcmp(end, zones[i]) == 0) {
+        if (strcmp(end, zones[i]) == 0 && tm.tm_year >= 70 &&
+            tm.tm_year < 300) { /* what 64 bits of ns hold */
             ret_time->ns = (int64_t)timegm(&tm) * NS_PER_S;
             return 0;
         }

@@ -26,9 +26,9 @@ static const uint8_t *line_end(const uint8_t *p, const uint8_t *end)
 
 int field_next(struct view *rest, struct field *ret_field)
 {
-    const uint8_t *p = rest->data, *end = p + rest->len;
-    if (p == end)
+    if (!rest->len)
         return ERR_NOT_FOUND;
+    const uint8_t *p = rest->data, *end = p + rest->len;
     const uint8_t *nl = line_end(p, end);
     if (is_blank(*p))
         return err_fail(ERR_MALFORMED, "a continuation line without a field");
@@ -51,6 +51,8 @@ int field_next(struct view *rest, struct field *ret_field)
 
 struct view word_next(struct view *rest)
 {
+    if (!rest->len)
+        return (struct view){0};
     const uint8_t *p = rest->data, *end = p + rest->len;
     while (p < end && is_blank(*p))
         p++;
@@ -70,7 +72,7 @@ bool field_is(const struct field *f, const char *name)
 void field_unfold(const struct field *f, struct buf *out)
 {
     buf_append_view(out, f->value);
-    const uint8_t *p = f->more.data, *end = p + f->more.len;
+    const uint8_t *p = f->more.data, *end = f->more.len ? p + f->more.len : p;
     bool any = f->value.len > 0;
     while (p < end) {
         const uint8_t *nl = line_end(p, end);
@@ -87,6 +89,8 @@ void field_unfold(const struct field *f, struct buf *out)
 
 int stanza_next(struct view *rest, bool last, struct view *ret_stanza)
 {
+    if (!rest->len)
+        return ERR_NOT_FOUND;
     const uint8_t *p = rest->data, *end = p + rest->len;
     while (p < end && *p == '\n')
         p++;

@@ -59,7 +59,8 @@ static struct buf pack(enum index_format format, struct view v)
         n = z.total_out;
         deflateEnd(&z);
     } else {
-        memcpy(out.data, v.data, n = v.len);
+        n = v.len;
+        buf_append_view(&out, v);
     }
     out.len = n;
     return out;

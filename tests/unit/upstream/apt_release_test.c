@@ -82,7 +82,8 @@ static void reads_dates(void **state)
         "Thu,  1 Jan 1970 00:00:01 +0000", "Thu, 1 Jan 1970 00:00:01 Z"};
     static const char *const bad[] = {"", "Thu, 01 Jan 1970 00:00:01", "Thu, 01 Jan 1970 00:00:01 CET",
         "Thu, 32 Jan 1970 00:00:01 UTC", "Thu, 01 Foo 1970 00:00:01 UTC", "Thu, 01 Jan 1970 25:00:01 UTC",
-        "Thu, 01 Jan 1970 00:00:01 UTC and more",
+        "Thu, 01 Jan 1970 00:00:01 UTC and more", "Thu, 01 Jan 0026 00:00:01 UTC",
+        "Thu, 01 Jan 9999 00:00:01 UTC",
         "Thu, 01 Jan 1970 00:00:01 UTC and a lot more text than fits into it"};
     struct wall t = {7};
     for (size_t i = 0; i < COUNT_OF(same); i++) {
