@@ -200,6 +200,7 @@ struct metadata {
     uint64_t window, asked_bytes;
     double rate;       /* bytes/s, the best of late */
     bool retarget;     /* the parent no longer has pages of the target, or sent wrong ones */
+    bool replan;          /* the head was looked at since: a new plan, once what is under way has come */
     unsigned setbacks; /* of those, in a row */
 
     struct hop_times hop;

@@ -10,7 +10,7 @@
 
 static bool expired(const struct metadata *m)
 {
-    return m->applied && m->wall.ns > m->applied->expires.ns;
+    return m->applied && m->wall.ns >= m->applied->expires.ns;
 }
 
 void replica_rest(struct metadata *m)
@@ -91,7 +91,7 @@ int replica_plan(struct metadata *m)
         if (m->scopes[i]->careful && m->scopes[i]->applied.serial && !m->central)
             to = m->applied;
     state_target(m, to);
-    m->retarget = false;
+    m->retarget = m->replan = false;
     for (size_t i = 0; m->target && i < m->target->n_scopes; i++) {
         int rc = plan_scope(m, &m->target->scopes[i]);
         if (rc)
@@ -245,9 +245,23 @@ static bool nearly_full(struct metadata *m)
     return true;
 }
 
+static bool pages_pending(const struct metadata *m)
+{
+    for (size_t i = 0; i < m->n_requests; i++)
+        if (m->requests[i].kind == REQUEST_PAGES)
+            return true;
+    return false;
+}
+
 /* What the frame that brought the last piece looked like; NULL when it did not come as one hint. */
 static int step(struct metadata *m, struct blob *hint)
 {
+    /* A new plan starts at the root again: it must not ask for what is on its way already (P7). */
+    if (m->retarget && m->replan && !pages_pending(m)) {
+        int rc = replica_plan(m);
+        if (rc)
+            return rc;
+    }
     while (m->target) {
         bool walking = false;
         if (m->retarget || nearly_full(m))
@@ -344,11 +358,7 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
         if (rc)
             return rc;
     }
-    if (was_retarget && m->timers[TIMER_AGAIN].ns == 0) {
-        rc = replica_plan(m);
-        if (rc)
-            return rc;
-    }
+    m->replan = m->replan || (was_retarget && m->timers[TIMER_AGAIN].ns == 0);
     if (!m->target)
         replica_rest(m);
     return replica_step(m);

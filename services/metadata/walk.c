@@ -75,10 +75,32 @@ static uint32_t cost(const struct want *w)
     return bytes < FRAME_MAX / 2 ? (uint32_t)bytes : FRAME_MAX / 2;
 }
 
-static bool wants_whole(const struct scope *s, const struct want *w, uint32_t chunk)
+/* True when pages of an earlier target lie below this place: then the way down is asked for page by page, because most of
+ * what is below is probably here (P7). */
+static bool staged_below(struct metadata *m, const struct scope *s, struct place p)
+{
+    static const struct hash first;
+    struct page_key from = key_page(s->id, p, &first);
+    struct store_walk w = store_walk_from(m->txn, TABLE_PAGES, KEY(from), view_of(from.b, 4 + p.depth / 2u));
+    while (store_walk_next(&w)) {
+        uint32_t id;
+        struct place at;
+        struct hash h;
+        if (key_page_split(w.key, &id, &at, &h))
+            return true;
+        if (p.depth % 2 && (at.path[p.depth / 2] ^ p.path[p.depth / 2]) & 0xf0)
+            return false;
+        if (at.depth > p.depth)
+            return true;
+    }
+    return false;
+}
+
+static bool wants_whole(struct metadata *m, const struct scope *s, const struct want *w, uint32_t chunk)
 {
     bool fresh = w->base.count == 0 || subtree_is_leaf(&w->base, w->place);
-    return fresh && !s->careful && (double)w->is.bytes * PACKED_SHARE <= 2.0 * chunk;
+    return fresh && !s->careful && !subtree_is_leaf(&w->is, w->place) &&
+           (double)w->is.bytes * PACKED_SHARE <= 2.0 * chunk && !staged_below(m, s, w->place);
 }
 
 static int send_request(struct metadata *m, struct scope *s, struct want *picked, size_t n, uint32_t bytes)
@@ -126,7 +148,7 @@ int walk_step(struct metadata *m, struct scope *s)
             if (s->frontier.n == 0 || !m->parent_up || request_room(m) == 0)
                 break;
             struct want w = s->frontier.list[s->frontier.n - 1];
-            w.whole = wants_whole(s, &w, chunk);
+            w.whole = wants_whole(m, s, &w, chunk);
             if (n && bytes + cost(&w) > 2 * chunk)
                 break;
             bytes += cost(&w);
