@@ -5,6 +5,8 @@
 
 #include "tests/lib/world_internal.h"
 
+#define STANDSTILL 100000u
+
 struct world *process_world(struct world_process *p)
 {
     return p->w;
@@ -136,8 +138,12 @@ static bool step_before(struct world *w, int64_t limit)
 {
     while (!w->broken && w->n_heap && w->heap[0]->at <= limit) {
         struct event *e = event_pop(w);
-        if (e->at > w->now)
+        if (e->at > w->now) {
             w->now = e->at;
+            w->steps_at_now = 0;
+        } else if (++w->steps_at_now > STANDSTILL) {
+            world_break(w, "P12", "%u events and the clock stands still", STANDSTILL);
+        }
         wake_up(w);
         if (deferred(w, e))
             continue;
@@ -348,6 +354,7 @@ void world_free(struct world *w)
     if (w->catalogue_free)
         w->catalogue_free(w->catalogue);
     json_decref(w->answer);
+    blob_free(w->join_answer);
     free(w->heads);
     free(w->heap);
     free(w->sites);

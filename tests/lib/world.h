@@ -46,6 +46,11 @@ struct world_core {
     void (*on_send)(struct world_process *p, const struct effect *e);
     void (*on_input)(struct world_process *p, const struct input *in);
     void (*on_commit)(struct world_process *p); /* after each commit, before the late sends; NULL allowed */
+    /* A node only: the public link key of its site, whether it has joined (and may start), and the code of
+     * the site that its nth place to dial names (NULL: none). */
+    const uint8_t *(*link_key)(struct world_process *p);
+    bool (*may_start)(struct world_process *p);
+    const char *(*place)(struct world_process *p, unsigned nth);
     /* A job that the core asked for: how long it takes (ns; negative: it hangs), and at its end what it made.
      */
     int64_t (*job_time)(struct world_process *p, const struct blob *argument);
@@ -123,6 +128,9 @@ void world_fail_write(
     struct world *w, const char *code, unsigned nth, int err); /* once: the nth write from now */
 void world_set_full(
     struct world *w, const char *code, bool full); /* every write fails with ERR_MAP_FULL until false */
+/* The site must be down: its store goes on in one of this size (0: no limit), as after a change of the
+ * configuration. */
+void world_resize_store(struct world *w, const char *code, uint64_t bytes);
 struct store *world_store(struct world *w, const char *code);
 
 /* On a message of a type on a child's link (either way): before it arrives, after it was handled, or instead
@@ -179,8 +187,9 @@ struct world_status world_status(struct world *w, const char *code);
 const struct sign_key *world_head_key(const struct world *w);
 const struct hash *world_hierarchy(const struct world *w);
 uint64_t world_trace_hash(const struct world *w); /* over every line of the trace so far */
-const char *world_breach(const struct world *w);  /* NULL: none */
-void world_report(const struct world *w);         /* seed, step, last lines of the trace, breach: to stderr */
+void world_verbose(struct world *w, bool on);
+const char *world_breach(const struct world *w); /* NULL: none */
+void world_report(const struct world *w);        /* seed, step, last lines of the trace, breach: to stderr */
 void world_note(struct world *w, const char *fmt, ...) PRINTF_LIKE(2, 3); /* a line in the trace */
 
 /* For cores and scenarios that find a property broken: "P5", and what was seen. */

@@ -75,7 +75,7 @@ struct world_process {
     struct store *store;
     const void *config;
     unsigned life; /* grows at each start and each death */
-    unsigned starts;
+    unsigned starts, short_lives;
     int64_t booted;
     struct chance chance;
     struct random_source random;
@@ -125,6 +125,8 @@ struct world_site {
     void (*identity_free)(void *identity);
     uint64_t signed_generation; /* what the world signed in the node's place */
     struct epoch signed_epoch;
+    uint64_t signed_counter;
+    struct hash signed_payload;
     struct world_event *notes;
     size_t n_notes;
     struct world_status status;
@@ -172,7 +174,7 @@ struct world {
     struct world_options opt;
     struct chance chance;
     int64_t now;
-    uint64_t seq, steps;
+    uint64_t seq, steps, steps_at_now;
     struct event **heap;
     size_t n_heap, cap_heap;
     struct world_site **sites;
@@ -189,6 +191,8 @@ struct world {
     uint64_t commands, waiting_command;
     json_t *answer;
     bool answered;
+    uint32_t join_session; /* a site that joins: the answer to it is kept */
+    struct blob *join_answer;
     /* what the first site has shown, by head: every other site must show the same */
     struct seen_head *heads;
     size_t n_heads, cap_heads;
@@ -237,11 +241,6 @@ void shim_link(struct world_process *p, struct world_link *l, bool up, const cha
 void shim_observe(
     struct world_process *p, const struct frame *f); /* events and status, with and without node */
 void shim_give_frame(struct world_process *p, struct blob *frame);
-
-/* world_full.c: keys, chains and places of sites that have a node */
-const uint8_t *full_link_key(struct world_site *s); /* NULL: it has not joined */
-struct world_site *full_place(
-    struct world_site *s, unsigned place); /* the parent that this place names; NULL */
 
 /* world_check.c */
 struct seen_head {

@@ -188,7 +188,7 @@ void link_update(struct world_link *l)
 /* What the parent's ZAP table says of the child's key; NULL: refused. */
 static const char *access_of(struct world_link *l)
 {
-    const uint8_t *key = full_link_key(l->child);
+    const uint8_t *key = l->child->node.type->link_key(&l->child->node);
     for (size_t i = 0; key && i < l->parent->n_access; i++)
         if (memcmp(l->parent->access[i].key, key, 32) == 0)
             return l->parent->access[i].user[0] ? l->parent->access[i].user : NULL;
@@ -362,7 +362,8 @@ void link_choose(struct world_site *child, unsigned place)
     if (!l)
         return;
     link_drop(l, "connects again", true);
-    l->parent = full_place(child, place);
+    const char *code = child->node.type->place(&child->node, place);
+    l->parent = code ? site_find(child->w, code) : NULL;
     link_update(l);
 }
 
@@ -416,7 +417,7 @@ void world_drop_hints(struct world *w, const char *child, bool on)
 void world_on_frame(struct world *w, const char *child, unsigned frame_type, unsigned nth,
     enum world_when when, enum world_act a)
 {
-    find_link(w, child)->hook = (struct frame_hook){true, frame_type, nth, when, a};
+    find_link(w, child)->hook = (struct frame_hook){nth > 0, frame_type, nth, when, a};
 }
 
 void world_tamper(struct world *w, const char *child, world_tamper_fn fn, void *ctx)

@@ -216,6 +216,11 @@ void world_report(const struct world *w)
     fprintf(stderr, "world: %s\n", w->broken ? w->breach : "no property is broken");
 }
 
+void world_verbose(struct world *w, bool on)
+{
+    w->opt.verbose = on;
+}
+
 uint64_t world_trace_hash(const struct world *w)
 {
     return w->trace_hash;

@@ -95,18 +95,27 @@ static void sign_head(struct world_process *p, const struct frame *f)
         return;
     }
     struct epoch epoch;
+    struct hash payload;
     if (s->parent || epoch_from_view(pb_view(h->epoch), &epoch)) {
         refuse(p, f->request, err_fail(ERR_NOT_CENTRAL, "only the central site has heads signed"));
         return;
     }
-    if (epoch_eq(&epoch, &s->signed_epoch) && h->generation <= s->signed_generation) {
+    hash_bytes("world", NULL, pb_view(m->payload), &payload);
+    bool again = hash_eq(&payload, &s->signed_payload), same = epoch_eq(&epoch, &s->signed_epoch);
+    if (!again && same && h->generation <= s->signed_generation) {
         refuse(p, f->request,
             err_fail(ERR_ROLLBACK, "generation %llu was signed already",
                 (unsigned long long)s->signed_generation));
         return;
     }
+    if (!again && !same && h->epoch_counter <= s->signed_counter) {
+        refuse(p, f->request, err_fail(ERR_EPOCH, "an epoch was begun already"));
+        return;
+    }
     s->signed_epoch = epoch;
     s->signed_generation = h->generation;
+    s->signed_counter = h->epoch_counter;
+    s->signed_payload = payload;
     uint8_t signature[64];
     sign_detached(&w->head_key, "head", pb_view(m->payload), signature);
     Sitetree__Signed out = SITETREE__SIGNED__INIT;
@@ -213,15 +222,4 @@ const struct sign_key *world_head_key(const struct world *w)
 const struct hash *world_hierarchy(const struct world *w)
 {
     return &w->hierarchy;
-}
-
-const uint8_t *full_link_key(struct world_site *s)
-{
-    (void)s;
-    return NULL;
-}
-struct world_site *full_place(struct world_site *s, unsigned place)
-{
-    (void)place;
-    return s->parent;
 }

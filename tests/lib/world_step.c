@@ -71,7 +71,9 @@ static void count_up(struct world_site *s, const struct effect *e)
 static void send_to_child(struct world_site *s, const struct effect *e)
 {
     struct world_link *l = link_of_session(s, e->to.id);
-    if (l)
+    if (e->to.id == s->w->join_session && !s->w->join_answer)
+        s->w->join_answer = blob_ref(e->frame);
+    else if (l)
         link_send(l, true, false, "", (uint8_t)e->lane, e->frame);
 }
 
@@ -222,6 +224,16 @@ void process_end(struct world_process *p)
     memset(p->timers, 0, sizeof p->timers);
 }
 
+/* Doubles while the starts follow closely, up to a minute. */
+static int64_t backoff(struct world_process *p)
+{
+    if (p->w->now - p->booted > 5 * 60 * NS_PER_S)
+        p->short_lives = 0;
+    else if (p->short_lives < 6)
+        p->short_lives++;
+    return WORKER_BACKOFF << (p->short_lives ? p->short_lives - 1 : 0);
+}
+
 static void start_again(struct world *w, void *ctx)
 {
     (void)w;
@@ -243,7 +255,7 @@ static void step_failed(struct world_process *p, int rc)
     }
     process_end(p);
     store_crash(p->store);
-    process_start(p, WORKER_BACKOFF);
+    process_start(p, backoff(p));
 }
 
 static bool run_step(struct world_process *p, struct store_txn *txn, const struct input *in)
@@ -395,7 +407,7 @@ void site_update_links(struct world_site *s)
 
 void site_start(struct world_site *s)
 {
-    if (s->up)
+    if (s->up || (s->has_node && !s->node.type->may_start(&s->node)))
         return;
     s->up = true;
     trace(s->w, s, "starts");

@@ -69,6 +69,29 @@ void world_set_full(struct world *w, const char *code, bool full)
     s->full = full;
 }
 
+void world_resize_store(struct world *w, const char *code, uint64_t bytes)
+{
+    struct world_site *s = site_find(w, code);
+    const struct world_core *type = s->worker.type;
+    struct store_options o = {.tables = type->tables, .n_tables = *type->n_tables, .map_size = bytes};
+    struct store *to;
+    struct store_txn *read, *write;
+    if (s->up || store_open_memory(&o, &to))
+        abort();
+    if (store_begin(s->worker.store, false, &read) || store_begin(to, true, &write))
+        abort();
+    for (unsigned i = 0; i < o.n_tables; i++) {
+        struct store_walk walk = store_walk_from(read, i, view_of("", 0), view_of("", 0));
+        while (store_walk_next(&walk))
+            store_put(write, i, walk.key, walk.value);
+    }
+    store_abort(read);
+    if (store_commit(write))
+        world_break(w, "setup", "%s: what it holds does not fit %llu bytes", code, (unsigned long long)bytes);
+    store_close(s->worker.store);
+    s->worker.store = to;
+}
+
 struct store *world_store(struct world *w, const char *code)
 {
     return site_find(w, code)->worker.store;
