@@ -82,11 +82,21 @@ struct child {
     uint64_t acked_run, asked_run; /* numbers of this site's runs */
 };
 
+/* What a site waits for while it is behind. */
+enum wait_reason {
+    WAIT_LINK,   /* no connection to the parent */
+    WAIT_PARENT, /* asked, not answered yet, and more could be asked */
+    WAIT_CREDIT, /* as much is asked for as may be on the way */
+    WAIT_PAUSE,  /* after a wrong or missing page */
+    WAIT_STORE,  /* the store is nearly full */
+    WAIT_COUNT
+};
+
 /* When the pieces of the newest generation came (operators.md: stored from the beginning). */
 struct hop_times {
     uint64_t generation;
     struct wall requested, first_byte, last_byte, verified, committed, issued;
-    int64_t waited_credit_ns, waited_parent_ns;
+    int64_t waited_ns[WAIT_COUNT];
     uint64_t bytes;
 };
 #define DELIVERIES 1024u
@@ -204,6 +214,10 @@ struct metadata {
     unsigned setbacks; /* of those, in a row */
 
     struct hop_times hop;
+    struct mono waiting_since;
+    enum wait_reason waiting_for;
+    int64_t clock_offset_ns; /* the parent's clock minus ours */
+    bool clock_measured;
     struct delivery deliveries[DELIVERIES];
     uint64_t n_deliveries;
     bool committed_pending;
@@ -296,6 +310,8 @@ int replica_plan(struct metadata *m) MUST_CHECK; /* what the target still needs,
 int replica_step(struct metadata *m) MUST_CHECK; /* goes on fetching, or activates */
 void replica_rest(struct metadata *m);           /* the state when there is nothing to do */
 void replica_setback(struct metadata *m);
+void replica_wait(struct metadata *m); /* accounts the time since the last step, by reason */
+const char *replica_wait_word(enum wait_reason r);
 void replica_poll(struct metadata *m);
 int replica_on_expiry(struct metadata *m) MUST_CHECK;
 int replica_rehash(struct metadata *m) MUST_CHECK;

@@ -336,6 +336,8 @@ int metadata_step(struct metadata *m, struct store_txn *txn, const struct input 
     case INPUT_GONE:
         break;
     }
+    if (m->target || m->waiting_since.ns)
+        replica_wait(m);
     if (!rc)
         rc = store_txn_error(txn);
     return rc ? rc : fx->err;

@@ -8,6 +8,24 @@
 #define AGAIN_MOST_NS (60 * NS_PER_S)
 #define REHASH_EVERY_NS (60 * NS_PER_S)
 
+const char *replica_wait_word(enum wait_reason r)
+{
+    static const char *const words[] = {"link", "parent", "credit", "pause", "store"};
+    return words[r];
+}
+
+void replica_wait(struct metadata *m)
+{
+    if (m->waiting_since.ns)
+        m->hop.waited_ns[m->waiting_for] += m->now.ns - m->waiting_since.ns;
+    m->waiting_since = m->target ? m->now : (struct mono){0};
+    m->waiting_for = !m->parent_up                           ? WAIT_LINK
+                     : m->retarget                           ? WAIT_PAUSE
+                     : store_nearly_full(m->store)           ? WAIT_STORE
+                     : m->n_requests && request_room(m) == 0 ? WAIT_CREDIT
+                                                             : WAIT_PARENT;
+}
+
 static bool expired(const struct metadata *m)
 {
     return m->applied && m->wall.ns >= m->applied->expires.ns;
@@ -446,6 +464,8 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
     bool was_up = m->parent_up;
     if (l->epoch.len == sizeof epoch.b)
         memcpy(epoch.b, l->epoch.data, sizeof epoch.b);
+    m->clock_measured = l->clock_measured;
+    m->clock_offset_ns = l->clock_offset_ns;
     m->parent_generation = l->generation;
     m->parent_epoch = epoch;
     m->parent_up = l->up;

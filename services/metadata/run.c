@@ -54,11 +54,16 @@ static json_t *time_json(struct wall t)
 static json_t *hop_json(const struct metadata *m)
 {
     const struct hop_times *h = &m->hop;
-    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:{s:f, s:f}}", "generation",
+    json_t *wait = json_object();
+    for (unsigned i = 0; i < WAIT_COUNT; i++)
+        if (h->waited_ns[i])
+            json_object_set_new(wait, replica_wait_word(i), json_real((double)h->waited_ns[i] / NS_PER_S));
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o}", "generation",
         (json_int_t)h->generation, "signed", time_json(h->issued), "requested", time_json(h->requested),
         "first_byte", time_json(h->first_byte), "last_byte", time_json(h->last_byte), "verified",
         time_json(h->verified), "committed", time_json(h->committed), "bytes", (json_int_t)h->bytes, "wait",
-        "credit", (double)h->waited_credit_ns / NS_PER_S, "parent", (double)h->waited_parent_ns / NS_PER_S);
+        wait, "clock_offset",
+        m->clock_measured ? json_real((double)m->clock_offset_ns / NS_PER_S) : json_null());
 }
 
 json_t *run_json(struct metadata *m, const struct run *r)
@@ -196,6 +201,10 @@ int run_failed(struct metadata *m, int code, const char *fmt, ...)
     struct wall again = {m->wall.ns + m->opt.retry_interval_ns};
     event_note(m, "sync.failed", r, code, "%s %s failed in phase %s: %s; next try at %s", kind_names[r->kind],
         run_id(r->number, at), phase_names[r->phase], reason, wall_text(again, (char[32]){0}));
+    if (!m->central && r->target_generation > (m->applied ? m->applied->generation : 0))
+        event_note(m, "sync.out-of-sync", r, code,
+            "generation %" PRIu64 " was asked for, %" PRIu64 " is here", r->target_generation,
+            m->applied ? m->applied->generation : 0);
     meta_put_u64(m->txn, "retry-at", (uint64_t)again.ns);
     meta_put_u64(m->txn, "retry-of", r->number);
     timer_set(m, TIMER_RETRY, m->opt.retry_interval_ns);
@@ -263,7 +272,7 @@ static int request_children(struct metadata *m)
         effects_publish(m->fx, "sync-request", CLASS_HEAD, b, false);
     if (m->n_children)
         timer_set(m, TIMER_REQUEST_OUT, state_jitter(m, ASK_FIRST_NS));
-    event_note(m, "sync.requested", m->run, 0, "%zu children are asked to follow %s", m->n_children,
+    event_note(m, "sync.request-sent", m->run, 0, "%zu children are asked to follow %s", m->n_children,
         run_id(m->out_run, id));
     return 0;
 }
@@ -317,7 +326,7 @@ static int view(struct metadata *m)
         return 0;
     }
     r->waits = false;
-    event_note(m, "sync.view", r, 0, "%zu upstreams are compared with the catalogue", r->n_sets);
+    event_note(m, "sync.site", r, 0, "%zu upstreams are compared with the catalogue", r->n_sets);
     int rc = origin_view(m, r);
     if (rc == -ENOMEM || store_txn_error(m->txn))
         return rc;
@@ -379,7 +388,7 @@ static int next_source(struct metadata *m)
 static int source_failed(struct metadata *m, const char *name, int code, const char *text)
 {
     struct run *r = m->run;
-    event_note(m, "sync.upstream-failed", r, code, "%s", text);
+    event_note(m, "upstream.failed", r, code, "%s", text);
     upstream_note(m, name, NULL, code, text);
     if (!r->code) {
         r->code = code;
@@ -527,6 +536,8 @@ int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
     struct run *r = run_new(m, RUN_FULL, by); /* a child always runs FULL (A10) */
     if (!r)
         return -ENOMEM;
+    event_note(m, "sync.requested", r, 0, "%.31s asks for generation %" PRIu64 " (%.31s)", m->parent,
+        (uint64_t)q->generation, q->run);
     snprintf(r->origin, sizeof r->origin, "%.31s", q->origin_run);
     snprintf(r->parent_run, sizeof r->parent_run, "%.31s", q->run);
     r->target_epoch = epoch;
@@ -560,7 +571,7 @@ static int start(struct metadata *m, struct run *r)
     int rc = upstream_names(m, &r->todo, &r->n_todo);
     if (rc)
         return rc;
-    event_note(m, "sync.source", r, 0, "%zu upstreams", r->n_todo);
+    event_note(m, "sync.catalogue", r, 0, "%zu upstreams", r->n_todo);
     return next_source(m);
 }
 

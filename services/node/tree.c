@@ -88,8 +88,9 @@ json_t *site_json(const struct node *n, const struct site *site, struct wall now
             integer_or_null(told && m->generation, m->records), "root",
             rooted ? json_hex(m->root.b, 32) : json_null());
     json_t *more = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "lag",
-        json_seconds(site_lag(n, site, now)), "bytes_in", integer_or_null(site->reported, m->bytes_in),
-        "bytes_out", integer_or_null(site->reported, m->bytes_out), "seen",
+        json_seconds(site_lag(n, site, now)), "bytes_in",
+        integer_or_null(site->reported, self ? n->up.bytes_in : m->bytes_in), "bytes_out",
+        integer_or_null(site->reported, self ? n->up.bytes_out : m->bytes_out), "seen",
         seen.ns ? json_seconds(now.ns > seen.ns ? now.ns - seen.ns : 0) : json_null(), "clock_offset",
         site->reported && (m->offset_ns || m->rtt_ns) ? json_real((double)m->offset_ns / NS_PER_S)
                                                       : json_null(),

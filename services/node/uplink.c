@@ -71,6 +71,8 @@ void uplink_tell_worker(struct step *s)
     m.generation = u->generation;
     m.cause = (char *)(uintptr_t)(m.up ? "" : u->cause_word);
     m.rate = s->n->opt.up_rate;
+    m.clock_measured = u->measured;
+    m.clock_offset_ns = u->offset_ns;
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
         frame_pack(FRAME_LINK_STATE, CLASS_HEAD, 0, NULL, &m.base, false));
 }

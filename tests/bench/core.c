@@ -191,8 +191,12 @@ static bool turn(struct site *s)
 
 static void run(struct site *a, struct site *b)
 {
-    for (int idle = 0; idle < 2;)
-        idle = turn(a) | (b && turn(b)) ? 0 : idle + 1;
+    for (int idle = 0; idle < 2;) {
+        bool did = turn(a);
+        if (b && turn(b))
+            did = true;
+        idle = did ? 0 : idle + 1;
+    }
 }
 
 static void link_state(struct site *s, bool parent, bool up, const char *other)
