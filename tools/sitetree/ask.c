@@ -58,6 +58,23 @@ static json_t *list_of(const char *words)
     return list;
 }
 
+/* Relative paths are meant from here, not from where the daemon is. A key block is no path. */
+static json_t *paths_of(const char *text)
+{
+    AUTO_BUF out = {0};
+    AUTO_FREE char *here = getcwd(NULL, 0);
+    if (!here || strncmp(text, "-----", 5) == 0)
+        return json_string(text);
+    for (const char *p = text; *p; p += strspn(p, ",")) {
+        size_t n = strcspn(p, ",");
+        if (n)
+            buf_fmt(&out, "%s%s%s%.*s", out.len ? "," : "", *p == '/' ? "" : here, *p == '/' ? "" : "/",
+                (int)n, p);
+        p += n;
+    }
+    return json_stringn((const char *)out.data, out.len);
+}
+
 static json_t *value_of(enum option_id id, const char *text)
 {
     int64_t ns;
@@ -72,6 +89,8 @@ static json_t *value_of(enum option_id id, const char *text)
                                          : json_integer(ns / NS_PER_S);
     case OPTION_NUMBER:
         return json_integer(atoll(text));
+    case OPTION_FILE:
+        return paths_of(text);
     case OPTION_TEXT:
     case OPTION_CHOICE:
         break;

@@ -19,8 +19,8 @@
         "ID", "id", ARG_UPDATE, false, false                                                                 \
     }
 #define LISTING                                                                                              \
-    OPT(OPT_SCOPE) | OPT(OPT_PRODUCT) | OPT(OPT_CLASSIFICATION) | OPT(OPT_STATE) | OPT(OPT_LIMIT) |          \
-        OPT(OPT_AFTER)
+    OPT(OPT_SCOPE) | OPT(OPT_ARCHITECTURE) | OPT(OPT_PRODUCT) | OPT(OPT_CLASSIFICATION) | OPT(OPT_STATE) |   \
+        OPT(OPT_LIMIT) | OPT(OPT_AFTER)
 
 const struct noun nouns[] = {
     {"site", "sites of the tree: begin, invite, join, list, remove"},
@@ -103,8 +103,8 @@ const struct command commands[] = {
     {"sync", "cancel", {{"RUN", "run", ARG_RUN, true, false}}, 0, COMMAND_CHANGES, "sync.cancel",
         "sync-cancel", &view_sync_cancel, NULL, "end a run; what it has stored and verified stays", NULL},
 
-    {"update", "publish", {{"FILE", NULL, ARG_FILE, false, false}}, 0, COMMAND_CHANGES, "update.publish",
-        "update-publish", &view_published, run_publish,
+    {"update", "publish", {{"FILE", NULL, ARG_FILE, false, false}}, OPT(OPT_PUBLISHER), COMMAND_CHANGES,
+        "update.publish", "update-publish", &view_published, run_publish,
         "publish updates from a JSON file (- is the standard input)",
         "The file holds one update, or a list of them."},
     {"update", "show", {UPDATE_ARG}, 0, 0, "update.show", "update-show", &view_update, NULL,
@@ -129,7 +129,8 @@ const struct command commands[] = {
 
     {"filter", "show", {{0}}, 0, 0, "filter.show", "filter-show", &view_filter, NULL, "what is taken in",
         NULL},
-    {"filter", "set", {{0}}, OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES),
+    {"filter", "set", {{0}},
+        OPT(OPT_DRY_RUN) | OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES),
         COMMAND_CHANGES, "filter.set", "filter-set", &view_filter, NULL,
         "choose what is taken in, from the next run on",
         "What a wider filter lets in is fetched again, also where it did not change since. An empty list is "

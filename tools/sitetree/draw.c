@@ -145,7 +145,7 @@ void draw_progress(const json_t *run, struct buf *line)
     buf_fmt(line, "%s  phase ", text_of(run, "phase"));
     put_number(run, "phase_number", line);
     buf_str(line, " of ");
-    put_number(run, "phases", line);
+    put_number(run, "phases_total", line);
     buf_str(line, "  ");
     put_count(run, "items", line);
     if (json_integer_value(view_at(run, "items_total")) > 0) {
@@ -182,7 +182,15 @@ static void run_line(struct output *o, const json_t *run, struct buf *line)
         put_line(o, line);
         return;
     }
-    buf_fmt(line, "%s %s by %s   ", text_of(run, "run"), text_of(run, "kind"), text_of(run, "by"));
+    buf_fmt(line, "%s ", text_of(run, "run"));
+    if (!view_at(run, "kind")) { /* the short form in a report */
+        buf_fmt(line, "%s%s%s   sitetree sync show %s",
+            output_color(o, output_class_color(result ? result : "")), result ? result : "active",
+            output_plain(o), text_of(run, "run"));
+        put_line(o, line);
+        return;
+    }
+    buf_fmt(line, "%s by %s   ", text_of(run, "kind"), text_of(run, "by"));
     if (result) {
         buf_fmt(line, "%s%s%s in phase %s", output_color(o, output_class_color(result)), result,
             output_plain(o), text_of(run, "phase"));
@@ -293,7 +301,7 @@ const struct screen view_sync_status = {
     SECTIONS({SECTION_RECORD, "", NULL,
         FIELDS({"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT}, {"by", "by", FORMAT_TEXT},
             {"phase", "phase", FORMAT_TEXT}, {"phase number", "phase_number", FORMAT_NUMBER},
-            {"phases", "phases", FORMAT_NUMBER}, {"items", "items", FORMAT_COUNT},
+            {"phases", "phases_total", FORMAT_NUMBER}, {"items", "items", FORMAT_COUNT},
             {"of", "items_total", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
             {"of", "bytes_total", FORMAT_BYTES}, {"rate", "rate", FORMAT_RATE},
             {"left", "left", FORMAT_SECONDS}, {"started", "started", FORMAT_TIME},
@@ -512,7 +520,7 @@ const struct screen view_updates = {
 static const struct field verify_fields[] = {{"equal to the signed root", "ok", FORMAT_YES},
     {"generation", "generation", FORMAT_NUMBER}, {"signed root", "root", FORMAT_TEXT},
     {"computed", "recomputed", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT},
-    {"records", "records", FORMAT_COUNT}, {"took", "seconds", FORMAT_SECONDS},
+    {"records", "records", FORMAT_COUNT}, {"took", "seconds", FORMAT_SECONDS, FIELD_MAYBE},
     {"bad", "bad", FORMAT_LIST, FIELD_MAYBE}, {0}};
 
 const struct screen view_verify = {

@@ -68,7 +68,7 @@ enum color output_class_color(const char *class_name)
         const char *name;
         enum color color;
     } rows[] = {{"live", COLOR_GREEN}, {"working", COLOR_BLUE}, {"behind", COLOR_YELLOW},
-        {"broken", COLOR_RED}, {"not_heard", COLOR_RED}, {"not heard", COLOR_RED}, {"silent", COLOR_RED},
+        {"broken", COLOR_RED}, {"not-heard", COLOR_RED}, {"not heard", COLOR_RED}, {"silent", COLOR_RED},
         {"refused", COLOR_RED}, {"held", COLOR_DIM}, {"failed", COLOR_RED}, {"succeeded", COLOR_GREEN}};
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         if (strcmp(rows[i].name, class_name) == 0)

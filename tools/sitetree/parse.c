@@ -175,6 +175,7 @@ static int check_value(const struct option_row *row, const char *value)
     case OPTION_FLAG:
     case OPTION_TEXT:
     case OPTION_LIST:
+    case OPTION_FILE:
         break;
     }
     return 0;

@@ -102,9 +102,15 @@ static void clean_text(const char *s, struct buf *out)
     }
 }
 
+static void pairs_text(const json_t *v, struct buf *out);
+
 static void any_text(const json_t *v, struct buf *out)
 {
-    if (json_is_string(v))
+    if (json_is_string(v) && !json_string_length(v))
+        buf_u8(out, '-');
+    else if (json_is_object(v))
+        pairs_text(v, out);
+    else if (json_is_string(v))
         clean_text(json_string_value(v), out);
     else if (json_is_integer(v))
         buf_fmt(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
@@ -376,15 +382,23 @@ static void put_as_of(struct output *o)
     output_text(o, buf_view(&line));
 }
 
+static bool left_out(const struct field *f, const json_t *object)
+{
+    const json_t *v = view_at(object, f->path);
+    bool empty =
+        !v || (json_is_string(v) && !json_string_length(v)) || (json_is_array(v) && !json_array_size(v));
+    return (f->flags & FIELD_MAYBE) && empty;
+}
+
 static void put_record(struct output *o, const struct field *fields, const json_t *object)
 {
     size_t width = 0;
     for (const struct field *f = fields; f->title; f++)
-        if (strlen(f->title) > width && !((f->flags & FIELD_MAYBE) && !view_at(object, f->path)))
+        if (strlen(f->title) > width && !left_out(f, object))
             width = strlen(f->title);
     for (const struct field *f = fields; f->title; f++) {
         AUTO_BUF line = {0};
-        if ((f->flags & FIELD_MAYBE) && !view_at(object, f->path))
+        if (left_out(f, object))
             continue;
         buf_str(&line, f->title);
         pad(&line, width + 2 - strlen(f->title));

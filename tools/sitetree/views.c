@@ -34,7 +34,7 @@ const struct screen view_links = {SECTIONS(TABLE("links",
     "no links: this site has neither a parent nor children yet\n", {"link", "link", FORMAT_TEXT},
     {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS}, {"class", "class", FORMAT_TEXT, FIELD_MAYBE},
     {"rtt", "rtt", FORMAT_SECONDS}, {"down", "down_rate", FORMAT_RATE}, {"up", "up_rate", FORMAT_RATE},
-    {"limit", "rate_limit", FORMAT_RATE, FIELD_LIMIT}, {"queue", "queue", FORMAT_COUNT},
+    {"limit", "rate_limit", FORMAT_RATE, FIELD_LIMIT | FIELD_MAYBE}, {"queue", "queue", FORMAT_COUNT},
     {"bytes", "queue_bytes", FORMAT_BYTES}, {"lost", "lost", FORMAT_COUNT},
     {"by parent", "seen_by_parent", FORMAT_SECONDS}, {"by child", "seen_by_child", FORMAT_SECONDS},
     {"path", "path", FORMAT_TEXT, FIELD_MAYBE}, {"last error", "last_error", FORMAT_TEXT, FIELD_MAYBE},
@@ -81,24 +81,24 @@ const struct screen view_sync_list = {SECTIONS(TABLE("runs", "no runs yet; sitet
     {"expired", "expired", FORMAT_COUNT}, {"code", "code", FORMAT_TEXT, FIELD_MAYBE},
     {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE}))};
 
-const struct screen view_sync_show = {SECTIONS(
-    RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT}, {"by", "by", FORMAT_TEXT},
-        {"result", "result", FORMAT_TEXT, FIELD_MAYBE}, {"code", "code", FORMAT_TEXT, FIELD_MAYBE},
-        {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE}, {"phase", "phase", FORMAT_TEXT},
-        {"started", "started", FORMAT_TIME}, {"ended", "ended", FORMAT_TIME, FIELD_MAYBE},
-        {"generation before", "generation_before", FORMAT_NUMBER},
-        {"generation after", "generation_after", FORMAT_NUMBER}, {"added", "added", FORMAT_COUNT},
-        {"changed", "changed", FORMAT_COUNT}, {"removed", "removed", FORMAT_COUNT},
-        {"expired", "expired", FORMAT_COUNT}),
-    TABLE("phases", NULL, {"phase", "phase", FORMAT_TEXT}, {"started", "started", FORMAT_TIME},
-        {"took", "seconds", FORMAT_SECONDS, FIELD_KEEP}, {"items", "items", FORMAT_COUNT},
-        {"bytes", "bytes", FORMAT_BYTES}),
-    RECORD("hop", {"requested", "requested", FORMAT_TIME, FIELD_MAYBE},
-        {"first byte", "first_byte", FORMAT_TIME, FIELD_MAYBE},
-        {"last byte", "last_byte", FORMAT_TIME, FIELD_MAYBE},
-        {"verified", "verified", FORMAT_TIME, FIELD_MAYBE},
-        {"committed", "committed", FORMAT_TIME, FIELD_MAYBE}, {"waited", "wait", FORMAT_PAIRS, FIELD_MAYBE},
-        {"clock offset", "clock_offset", FORMAT_SIGNED, FIELD_MAYBE}))};
+const struct screen view_sync_show = {
+    SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT}, {"by", "by", FORMAT_TEXT},
+                 {"result", "result", FORMAT_TEXT, FIELD_MAYBE}, {"code", "code", FORMAT_TEXT, FIELD_MAYBE},
+                 {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE}, {"phase", "phase", FORMAT_TEXT},
+                 {"started", "started", FORMAT_TIME}, {"ended", "ended", FORMAT_TIME, FIELD_MAYBE},
+                 {"generation before", "generation_before", FORMAT_NUMBER},
+                 {"generation after", "generation_after", FORMAT_NUMBER}, {"added", "added", FORMAT_COUNT},
+                 {"changed", "changed", FORMAT_COUNT}, {"removed", "removed", FORMAT_COUNT},
+                 {"expired", "expired", FORMAT_COUNT}),
+        TABLE("phases", NULL, {"phase", "phase", FORMAT_TEXT}, {"started", "started", FORMAT_TIME},
+            {"took", "seconds", FORMAT_SECONDS, FIELD_KEEP}, {"items", "items", FORMAT_COUNT},
+            {"bytes", "bytes", FORMAT_BYTES}),
+        RECORD("hop", {"requested", "requested", FORMAT_TIME, FIELD_MAYBE},
+            {"first byte", "first_byte", FORMAT_TIME, FIELD_MAYBE},
+            {"last byte", "last_byte", FORMAT_TIME, FIELD_MAYBE},
+            {"verified", "verified", FORMAT_TIME, FIELD_MAYBE},
+            {"committed", "committed", FORMAT_TIME, FIELD_MAYBE},
+            {"waited", "wait", FORMAT_PAIRS, FIELD_MAYBE}, {"bytes", "bytes", FORMAT_BYTES, FIELD_MAYBE}))};
 
 const struct screen view_sync_now = {
     SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT},
@@ -131,13 +131,13 @@ const struct screen view_upstream_test = {SECTIONS(RECORD("", {"upstream", "name
 
 const struct screen view_filter = {SECTIONS(RECORD("", {"products", "products", FORMAT_LIST},
     {"classifications", "classifications", FORMAT_LIST}, {"architectures", "architectures", FORMAT_LIST},
-    {"version", "version", FORMAT_NUMBER}, {"changed", "changed", FORMAT_TEXT, FIELD_MAYBE}))};
+    {"version", "version", FORMAT_NUMBER}, {"changed", "changed", FORMAT_YES, FIELD_MAYBE}))};
 
 const struct screen view_published = {
-    SECTIONS(RECORD("", {"updates", "ids", FORMAT_LIST}, {"run", "run", FORMAT_TEXT}))};
+    SECTIONS(RECORD("", {"updates", "ids", FORMAT_LIST}, {"generation", "generation", FORMAT_NUMBER}))};
 
-const struct screen view_update_changed = {
-    SECTIONS(RECORD("", {"update", "id", FORMAT_TEXT}, {"run", "run", FORMAT_TEXT, FIELD_MAYBE}))};
+const struct screen view_update_changed = {SECTIONS(
+    RECORD("", {"update", "id", FORMAT_TEXT}, {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}))};
 
 const struct screen view_update = {SECTIONS(
     RECORD("", {"update", "id", FORMAT_TEXT}, {"title", "title", FORMAT_TEXT},
@@ -148,7 +148,7 @@ const struct screen view_update = {SECTIONS(
         {"description", "description", FORMAT_TEXT, FIELD_MAYBE},
         {"articles", "articles", FORMAT_LIST, FIELD_MAYBE}, {"cves", "cves", FORMAT_LIST, FIELD_MAYBE},
         {"supersedes", "supersedes", FORMAT_LIST, FIELD_MAYBE},
-        {"superseded by", "superseded_by", FORMAT_LIST, FIELD_MAYBE}, {"scope", "scope", FORMAT_TEXT},
+        {"superseded by", "superseded_by", FORMAT_TEXT, FIELD_MAYBE}, {"scope", "scope", FORMAT_TEXT},
         {"serial", "serial", FORMAT_NUMBER}, {"hash", "hash", FORMAT_TEXT}),
     TABLE("files", NULL, {"file", "name", FORMAT_TEXT}, {"size", "size", FORMAT_BYTES},
         {"url", "url", FORMAT_TEXT, FIELD_MAYBE}, {"sha256", "sha256", FORMAT_TEXT, FIELD_MAYBE}))};

@@ -179,7 +179,7 @@ static bool reached(const struct waiting *w, const json_t *row)
         return false;
     if (w->goal == GOAL_JOINED)
         return true;
-    if (!class_name || strcmp(class_name, "broken") == 0 || strcmp(class_name, "not_heard") == 0)
+    if (!class_name || strcmp(class_name, "broken") == 0 || strcmp(class_name, "not-heard") == 0)
         return false;
     if (w->goal == GOAL_LIVE)
         return strcmp(class_name, "live") == 0;

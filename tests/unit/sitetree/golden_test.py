@@ -56,7 +56,9 @@ def check(condition, *what):
 
 
 class Fixture:
-    def __init__(self):
+    """A site's folder with the fake daemon; answers: others than those of the vectors, {"sync.show.1": object or list}."""
+
+    def __init__(self, answers=None):
         self.dir = Path(tempfile.mkdtemp(prefix="cli-test-"))
         self.site = self.dir / "site"
         (self.site / "run").mkdir(mode=0o700, parents=True)
@@ -64,7 +66,12 @@ class Fixture:
         (self.dir / "update.json").write_text('{"id": "acme/tool/1.2"}\n')
         (self.dir / "bad.json").write_text('{"id": \n')
         self.log = open(self.dir / "requests", "w+")
-        self.fake = subprocess.Popen([FAKE, self.site / "run/control.sock", ANSWERS], stdin=subprocess.PIPE, stdout=self.log)
+        folder = ANSWERS
+        if answers is not None:
+            folder = shutil.copytree(ANSWERS, self.dir / "answers")
+            for name, answer in answers.items():
+                (folder / (name + ".json")).write_text(json.dumps(answer))
+        self.fake = subprocess.Popen([FAKE, self.site / "run/control.sock", folder], stdin=subprocess.PIPE, stdout=self.log)
         deadline = time.monotonic() + 20
         while "ready" not in self.requests() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -228,6 +235,95 @@ def test_destroying_asks(f):
     run_in_terminal_with_input(f, ["site", "remove", "P02"], "y\n")
     asked = [json.loads(l)["args"] for l in f.requests()[before:].splitlines()]
     check(asked == [{"site": "P02", "dry_run": True}, {"site": "P02"}], "after yes:", asked)
+
+
+def answer_of(command, **data):
+    answer = json.loads((ANSWERS / (command + ".json")).read_text())
+    answer["data"].update(data)
+    return answer
+
+
+def test_progress(_):
+    """A run that goes on for two looks and then ends."""
+    going = answer_of("sync.show", run="r-8813", result=None, ended=None, phase="VIEW")
+    status = answer_of("sync.status", run="r-8813")
+    full = answer_of("sync.status", run="r-8813", items=66481, bytes=13631488, left=0)
+    answers = {"sync.now": answer_of("sync.now", run="r-8813", queued=False), "sync.show.1": going, "sync.show.2": going,
+               "sync.status.1": status, "sync.status.2": full}
+    f = Fixture(answers)
+    out = run_in_terminal(f, ["sync", "now", "--wait"], env={"NO_COLOR": "1"})
+    check("\rrun r-8813  VIEW  phase 2 of 5  41,233 of 66,481 items  8.0 MiB of 13 MiB  4.0 MiB/s  1.3 s left\033[K" in out,
+          "no progress on a terminal:", repr(out[:600]))
+    check("%" not in out and out.index("\033[K\r\033[K") < out.index("succeeded"), "the line of progress stays:", repr(out[:600]))
+    f.close()
+    f = Fixture(answers)
+    done, _ = f.run(["sync", "now", "--wait", "--json"])
+    check(done.stderr.splitlines() == ["run r-8813  VIEW  phase 2 of 5  41,233 of 66,481 items  8.0 MiB of 13 MiB  "
+                                       "4.0 MiB/s  1.3 s left"], "one plain line in 5 s:", done.stderr)
+    check(json.loads(done.stdout)["data"]["result"] == "succeeded", "what is left on stdout:", done.stdout)
+    f.close()
+    f = Fixture({"sync.show": going})
+    done, _ = f.run(["sync", "now", "--wait", "--timeout", "300ms"])
+    check(done.returncode == 4 and "it is in phase VIEW" in done.stderr, "a run that does not end:", done)
+    f.close()
+    f = Fixture({"sync.show": answer_of("sync.show", result="failed", code="upstream", reason="no route")})
+    done, _ = f.run(["wait", "--for", "run=r-8812"])
+    check(done.returncode == 1 and "no route" in done.stdout, "a run that failed:", done)
+    f.close()
+
+
+def test_events_go_on(_):
+    first, second = answer_of("events"), answer_of("events")
+    first["more"] = True
+    second["data"]["events"] = second["data"]["events"][:1]
+    f = Fixture({"events": [first, second]})
+    done, _ = f.run(["events", "--follow"])
+    lines = done.stdout.splitlines()
+    check(len(lines) == 4 and lines[0].startswith("at ") and "link-down" in lines[3], "titles once, then rows:", lines)
+    done, _ = f.run(["events", "-f", "--json"])
+    check([len(json.loads(l)["data"]["events"]) for l in done.stdout.splitlines()] == [2, 1], "an object a line:", done.stdout)
+    f.close()
+
+
+def test_waiting_for_sites(_):
+    """Two looks in which a site is away, and a generation that moves on meanwhile."""
+    tree = answer_of("tree")["data"]["sites"]
+    away = answer_of("tree", sites=tree[:3])
+    late = answer_of("tree", sites=[dict(s, generation=4715 if s["site"] == "CEN" else s["generation"]) for s in tree[:2]] +
+                     [dict(tree[3], **{"class": "live", "generation": 4714})])
+    f = Fixture({"tree.1": away, "tree": late})
+    done, _ = f.run(["wait", "B12", "--for", "joined", "--timeout", "20s"])
+    check(done.returncode == 0 and done.stdout.startswith("B12  generation 4714  after"), "joined:", done)
+    f.close()
+    f = Fixture({"tree.1": answer_of("tree", sites=tree[:4]), "tree": late, "status.2": answer_of("status", generation=4715)})
+    done, _ = f.run(["wait", "P01", "B12", "--timeout", "20s"])
+    check(done.returncode == 0 and "waiting for generation 4714" in done.stderr, "current, pinned:", done)
+    check([l.split()[0] for l in done.stdout.splitlines()] == ["P01", "B12"], "in the order of arrival:", done.stdout)
+    f.close()
+    f = Fixture({"tree": answer_of("tree", sites=tree[:4])})
+    done, _ = f.run(["wait", "--timeout", "300ms", "--json"])
+    sites = {s["site"]: s for s in json.loads(done.stdout)["data"]["sites"]}
+    check(done.returncode == 4 and sites["CEN"]["reached"] and not sites["B12"]["reached"], "not heard is not current:", done)
+    check(sites["B12"]["cause"] == "not-heard", "with its cause:", sites["B12"])
+    f.close()
+
+
+def test_large_trees_are_folded(_):
+    fine = dict(answer_of("tree")["data"]["sites"][2])
+    sites = [dict(fine, site="CEN", parent=None, depth=0)]
+    for p in range(10):
+        sites.append(dict(fine, site="P%02d" % p, parent="CEN", depth=1, below=20, below_live=20))
+        sites += [dict(fine, site="B%d-%d" % (p, b), parent="P%02d" % p, depth=2) for b in range(20)]
+    sites[-1].update({"class": "behind", "cause": "rate-limited"})
+    f = Fixture({"tree": answer_of("tree", sites=sites)})
+    done, _ = f.run(["tree"])
+    names = [l.split()[0] for l in done.stdout.splitlines()[1:]]
+    check(names[:11] == ["CEN"] + ["P%02d" % p for p in range(10)] and len(names) == 31, "folded:", names)
+    done, _ = f.run(["tree", "--problems"])
+    names = [l.split()[0] for l in done.stdout.splitlines()[1:]]
+    check(names == ["CEN", "P09", "B9-19"], "problems and the way to them:", names)
+    check("not shown: 208 that are fine" in done.stderr, done.stderr)
+    f.close()
 
 
 def run_in_terminal_with_input(f, words, text):
