@@ -115,7 +115,7 @@ struct run {
     char origin[32]; /* id of the run at the central site */
     char parent_run[32];
     struct wall started, ended, phase_started;
-    struct mono progress_at, started_mono;
+    struct mono progress_at, phase_mono;
     uint64_t items, items_total, bytes, bytes_total;
     uint64_t added, changed, removed, expired;
     uint64_t generation_before, generation_after, target_generation;
@@ -142,6 +142,7 @@ struct hint_delta {
 
 /* What the next generation will be, between its making and its signature (central). */
 struct draft {
+    struct wall made;
     struct head *head; /* payload fields and scopes; no bytes yet */
     struct buf scopes, payload;
     struct buf *replaced; /* by scope of head->scopes: pages that go when it is published */
@@ -210,7 +211,7 @@ struct metadata {
     uint64_t window, asked_bytes;
     double rate;       /* bytes/s, the best of late */
     bool retarget;     /* the parent no longer has pages of the target, or sent wrong ones */
-    bool replan;          /* the head was looked at since: a new plan, once what is under way has come */
+    bool replan;       /* the head was looked at since: a new plan, once what is under way has come */
     unsigned setbacks; /* of those, in a row */
 
     struct hop_times hop;
@@ -278,6 +279,8 @@ void event_note(struct metadata *m, const char *name, const struct run *run, int
 void status_touch(struct metadata *m);
 int status_send(struct metadata *m) MUST_CHECK;
 uint64_t state_random(struct metadata *m);
+struct mono state_stopwatch(
+    const struct metadata *m); /* the time within the step, where the driver lends a clock */
 int64_t state_jitter(struct metadata *m, int64_t ns);                   /* 3/4 to 5/4 of it */
 void timer_set(struct metadata *m, enum timer_id id, int64_t after_ns); /* < 0: stops it */
 void send_to(struct metadata *m, struct peer to, enum lane_class lane, struct blob *frame);

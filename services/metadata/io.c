@@ -51,6 +51,7 @@ struct io {
 void io_metadata_options(const struct config *c, struct metadata_options *o)
 {
     metadata_options_default(o);
+    o->stopwatch = &clock_real;
     o->poll_interval_ns = config_duration_ns(c, CONFIG_POLL_INTERVAL);
     o->retry_interval_ns = config_duration_ns(c, CONFIG_RETRY_INTERVAL);
     o->stall_ns = config_duration_ns(c, CONFIG_STALL_TIME);

@@ -51,6 +51,7 @@ static struct draft *draft_new(struct metadata *m)
     }
     d->head->n_scopes = n;
     m->draft = d;
+    d->made = m->wall;
     meta_put_u64(m->txn, "draft", 1); /* its pages are swept at the next start if it is never published */
     return d;
 fail:
@@ -556,10 +557,14 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
     }
     if (d->cursors)
         cursors_put(m, d->cursors, d->full);
+    m->hop = (struct hop_times){
+        .generation = h->generation, .requested = d->made, .verified = m->wall, .issued = h->issued};
     state_apply(m, h);
     timer_set(m, TIMER_EXPIRY, m->opt.head_lifetime_ns / 4 + NS_PER_S);
-    serve_publish(
-        m, d->deltas, d->n_deltas, d->urgent); /* leaves after the commit: the origin is durable first */
+    event_note(m, "head.published", NULL, 0, "generation %llu, %llu records in %zu scopes",
+        (unsigned long long)h->generation, (unsigned long long)h->records, h->n_scopes);
+    /* leaves after the commit: the origin is durable first */
+    serve_publish(m, d->deltas, d->n_deltas, d->urgent);
     bool of_run = d->of_run;
     answer_ops(m, d->ops);
     origin_drop_draft(m);

@@ -458,6 +458,7 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
     if (!m->applied)
         return err_fail(ERR_NOT_FOUND, "%s holds no generation yet", m->site);
     struct tree_report sum = {0};
+    struct mono started = state_stopwatch(m);
     json_t *bad = json_array();
     AUTO_BUF list = {0};
     struct scope_entry *entries = calloc(m->applied->n_scopes + 1, sizeof *entries);
@@ -489,10 +490,11 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
         *ret_exit = ok ? 0 : 3;
         m->verified_at = m->wall;
         status_touch(m);
-        *ret_data = json_pack("{s:s, s:b, s:I, s:o, s:o, s:I, s:I, s:I, s:O}", "site", m->site, "ok", ok,
+        *ret_data = json_pack("{s:s, s:b, s:I, s:o, s:o, s:I, s:I, s:I, s:O, s:f}", "site", m->site, "ok", ok,
             "generation", (json_int_t)m->applied->generation, "root", hash_json(&m->applied->root),
             "recomputed", hash_json(&root), "pages", (json_int_t)sum.pages, "records",
-            (json_int_t)sum.records, "bytes", (json_int_t)sum.bytes, "bad", bad);
+            (json_int_t)sum.records, "bytes", (json_int_t)sum.bytes, "bad", bad, "seconds",
+            (double)(state_stopwatch(m).ns - started.ns) / NS_PER_S);
     }
     free(entries);
     json_decref(bad);

@@ -139,6 +139,7 @@ static void enter(struct metadata *m, enum run_phase phase)
     end_phase(m, r);
     r->phase = phase;
     r->phase_started = m->wall;
+    r->phase_mono = state_stopwatch(m);
     r->items = r->items_total = r->bytes = r->bytes_total = 0;
     run_progress(m, 0, 0);
     store_run(m, r);
@@ -560,9 +561,9 @@ static int start(struct metadata *m, struct run *r)
     char id[32];
     m->run = r;
     r->started = m->wall;
-    r->started_mono = m->now;
     r->generation_before = m->applied ? m->applied->generation : 0;
     r->phase_started = m->wall;
+    r->phase_mono = state_stopwatch(m);
     enter(m, PHASE_SOURCE);
     event_note(m, "sync.started", r, 0, "%s %s by %s", kind_names[r->kind], run_id(r->number, id), r->by);
     status_touch(m);

@@ -23,6 +23,11 @@ uint64_t state_random(struct metadata *m)
     return v;
 }
 
+struct mono state_stopwatch(const struct metadata *m)
+{
+    return m->opt.stopwatch ? clock_mono(m->opt.stopwatch) : m->now;
+}
+
 int64_t state_jitter(struct metadata *m, int64_t ns)
 {
     return ns - ns / 4 + (int64_t)(state_random(m) % (uint64_t)(ns / 2 + 1));

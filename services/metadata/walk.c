@@ -75,8 +75,8 @@ static uint32_t cost(const struct want *w)
     return bytes < FRAME_MAX / 2 ? (uint32_t)bytes : FRAME_MAX / 2;
 }
 
-/* True when pages of an earlier target lie below this place: then the way down is asked for page by page, because most of
- * what is below is probably here (P7). */
+/* True when pages of an earlier target lie below this place: then the way down is asked for page by page,
+ * because most of what is below is probably here (P7). */
 static bool staged_below(struct metadata *m, const struct scope *s, struct place p)
 {
     static const struct hash first;
