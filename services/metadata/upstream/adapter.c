@@ -18,6 +18,10 @@ static json_t *single(
     char name[200];
     const char *base = json_string_value(json_object_get(config, "name"));
     json_t *one = json_copy(config);
+    if (one && json_object_size(one) != json_object_size(config)) { /* json_copy hides a lack of memory */
+        json_decref(one);
+        return NULL;
+    }
     if (!one)
         return NULL;
     int n = snprintf(name, sizeof name, "%.100s", base ? base : "");

@@ -101,8 +101,6 @@ static int get_release(struct apt_run *a)
         rc = fetch_small(a->fetcher, path, file, RELEASE_MAX, conditional, &unchanged);
         if (rc == ERR_NOT_FOUND)
             return get_detached(a);
-        if (rc == ERR_TOO_LARGE)
-            return err_fail(ERR_UPSTREAM, "%s", err_text(rc));
         if (rc)
             return rc;
         rc = verify(a, file, NULL);
@@ -242,7 +240,7 @@ static int choose(const struct apt_run *a, size_t i, struct index_choice *ret_ch
 }
 
 /* Equal when the records would be equal: the date in front is for people. */
-static void name_version(struct apt_run *a, const struct index_choice *c)
+static int name_version(struct apt_run *a, const struct index_choice *c)
 {
     char date[32], hex[65];
     struct hash h;
@@ -250,11 +248,14 @@ static void name_version(struct apt_run *a, const struct index_choice *c)
     const uint8_t *digest = c->plain_known ? c->plain.sha256 : c->entry.sha256;
     buf_fmt(
         &b, "%s\n%s\n%s\n%s\n%s\n", RECORD_FORMAT, a->set->scope, a->product, a->classification, a->origin);
+    if (b.err)
+        return b.err;
     hash_bytes("apt-version", NULL, buf_view(&b), &h);
     snprintf(a->version, sizeof a->version, "%s sha256:%s", wall_text(a->release.date, date),
         hex_encode(digest, 32, hex));
     size_t n = strlen(a->version);
     snprintf(a->version + n, sizeof a->version - n, " %s", hex_encode(h.b, 8, hex));
+    return 0;
 }
 
 static bool is_same_version(const char *a, const char *b)
@@ -345,10 +346,9 @@ static int get_packages(struct apt_run *a)
         if (rc == ERR_NOT_FOUND)
             continue;
         if (rc)
-            return err_wrap(
-                rc == ERR_MALFORMED ? err_fail(ERR_UPSTREAM, "%s", err_text(rc)) : rc, "%s", a->label);
-        if (!listed)
-            name_version(a, &c);
+            return err_wrap(rc, "%s", a->label);
+        if (!listed && (rc = name_version(a, &c)))
+            return rc;
         listed = true;
         snprintf(a->set->version, sizeof a->set->version, "%s", a->version);
         if (a->r->version && is_same_version(a->version, a->r->version)) {
@@ -381,8 +381,7 @@ static int run(struct apt_run *a)
         return rc;
     rc = release_parse(buf_view(&a->text), &a->release);
     if (rc)
-        return err_wrap(
-            rc == ERR_MALFORMED ? err_fail(ERR_UPSTREAM, "%s", err_text(rc)) : rc, "%s", a->label);
+        return err_wrap(rc, "%s", a->label);
     if ((rc = check_what(a)) || (rc = check_when(a)))
         return rc;
     name_things(a);
@@ -401,6 +400,8 @@ static int apt_fetch(const struct source_request *r, struct source_set **ret_set
         a.set->bytes_fetched = fetcher_bytes(a.fetcher);
     fetcher_close(a.fetcher);
     buf_done(&a.text);
+    if (rc == ERR_MALFORMED || rc == ERR_TOO_LARGE) /* whose fault it is, for the command that helps */
+        rc = err_fail(ERR_UPSTREAM, "%s", err_text(rc));
     if (rc) {
         source_free(a.set);
         return err_wrap(rc, "upstream %s", r->name);

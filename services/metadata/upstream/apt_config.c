@@ -18,20 +18,22 @@ bool classification_is_known(const char *word)
     return false;
 }
 
-void apt_architecture(atomic_bool *cancel, char ret_name[32])
+int apt_architecture(atomic_bool *cancel, char ret_name[32])
 {
     AUTO_BUF out = {0};
     static const char *const argv[] = {"dpkg", "--print-architecture", NULL};
     int exit_code;
-    if (child_run(argv, 64, 10 * NS_PER_S, cancel, &out, &exit_code) == 0 && exit_code == 0 && out.len > 1 &&
-        out.len < 32) {
-        snprintf(ret_name, 32, "%.*s", (int)strcspn((const char *)out.data, "\n"), (const char *)out.data);
-        return;
+    int rc = child_run(argv, 64, 10 * NS_PER_S, cancel, &out, &exit_code);
+    if (rc == -ENOMEM || rc == ERR_CANCELLED)
+        return rc;
+    if (!rc && exit_code == 0 && out.len > 1 && out.len < 32) {
+        snprintf(ret_name, 32, "%.*s", (int)(out.len - 1), (const char *)out.data);
+        return 0;
     }
     struct utsname u;
-    bool known = uname(&u) == 0;
-    bool arm = known && strcmp(u.machine, "aarch64") == 0;
+    bool arm = uname(&u) == 0 && strcmp(u.machine, "aarch64") == 0;
     snprintf(ret_name, 32, "%s", arm ? "arm64" : "amd64");
+    return 0;
 }
 
 /* Characters that may stand in a path of the repository, besides letters and digits. */
@@ -148,8 +150,8 @@ int apt_config_parse(json_t *config, bool deep, atomic_bool *cancel, struct apt_
         return rc;
     if (*architecture)
         snprintf(c.architecture, sizeof c.architecture, "%s", architecture);
-    else if (deep)
-        apt_architecture(cancel, c.architecture);
+    else if (deep && (rc = apt_architecture(cancel, c.architecture)))
+        return rc;
     *ret_config = c;
     return 0;
 }

@@ -15,5 +15,6 @@ int apt_config_parse(
     json_t *config, bool deep, atomic_bool *cancel, struct apt_config *ret_config) MUST_CHECK;
 /* True for the words of Update.classification. */
 bool classification_is_known(const char *word);
-/* The architecture of this machine in Debian's words; as dpkg prints it, else from uname. */
-void apt_architecture(atomic_bool *cancel, char ret_name[32]);
+/* The architecture of this machine in Debian's words; as dpkg prints it, else from uname. -ENOMEM,
+ * ERR_CANCELLED. */
+int apt_architecture(atomic_bool *cancel, char ret_name[32]) MUST_CHECK;

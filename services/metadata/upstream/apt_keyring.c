@@ -41,6 +41,8 @@ static int block_decode(struct view *rest, struct buf *out)
         if (view_eq(line, view_str(end_key))) {
             if (text.err)
                 return text.err;
+            if (text.len == 0)
+                return err_fail(ERR_MALFORMED, "an armored key with nothing in it");
             int rc = base64_decode(buf_view(&text), &bytes);
             buf_append_view(out, buf_view(&bytes));
             return rc ? rc : out->err;

@@ -406,10 +406,10 @@ int apt_system_sources(const char *dir, json_t **ret_list)
     struct gathering g = {.dir = dir, .list = json_array()};
     if (!g.list)
         return -ENOMEM;
-    apt_architecture(NULL, g.architecture);
+    int rc = apt_architecture(NULL, g.architecture);
     g.ignore_expiry = machine_ignores_expiry(dir);
     snprintf(path, sizeof path, "%s/sources.list", dir);
-    int rc = take_file(&g, path);
+    rc = rc ? rc : take_file(&g, path);
     if (rc == ERR_NOT_FOUND)
         rc = 0;
     snprintf(path, sizeof path, "%s/sources.list.d", dir);

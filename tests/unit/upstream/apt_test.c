@@ -2,10 +2,14 @@
 #include "tests/unit/upstream/fixture.h"
 
 #include "common/crypto/crypto.h"
+#include "common/wire/frame.h"
+#include "proto/catalogue.pb-c.h"
 
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const struct source_item *item_of(const struct source_set *s, const char *key)
@@ -40,6 +44,43 @@ static void takes_a_repository(void **state)
     assert_true(view_eq(it->version, view_str("1.3-1")));
     assert_true(it->package.data > it->value.data && it->version.data < it->value.data + it->value.len);
     assert_non_null(memmem(it->value.data, it->value.len, "sample package number 3", 23));
+    source_free(s);
+}
+
+/* The record is what protobuf-c would have written, field by field. */
+static void packs_what_others_read(void **state)
+{
+    struct fixture *f = *state;
+    struct source_set *s;
+    AUTO_ARENA arena;
+    int rc;
+    arena_init(&arena);
+    fixture_repo(f, "--packages 30");
+    assert_int_equal(fixture_fetch(f, &s), 0);
+    for (size_t i = 0; i < s->n; i++) {
+        AUTO_BUF again = {0};
+        arena_reset(&arena);
+        Sitetree__Update *u = MESSAGE_UNPACK(&arena, s->items[i].value, 65536, update, &rc);
+        assert_non_null(u);
+        message_pack(&u->base, &again);
+        assert_true(view_eq(buf_view(&again), s->items[i].value));
+    }
+    const struct source_item *it = item_of(s, "deb/sample-00012/1.2-1/amd64");
+    assert_non_null(it);
+    arena_reset(&arena);
+    Sitetree__Update *u = MESSAGE_UNPACK(&arena, it->value, 65536, update, &rc);
+    assert_string_equal(u->title, "sample-00012 1.2-1");
+    assert_string_equal(u->description, "sample package number 12");
+    assert_string_equal(u->publisher, "Debian");
+    assert_string_equal(u->architecture, "amd64");
+    assert_string_equal(u->depends, "libc6 (>= 2.36), sample-00011");
+    assert_string_equal(u->severity, "");
+    assert_int_equal(u->installed_size, 112 * 1024);
+    assert_int_equal(u->n_files, 1);
+    assert_string_equal(u->files[0]->name, "sample-00012_1.2-1_amd64.deb");
+    assert_string_equal(u->files[0]->url, "pool/main/s/sample-00012/sample-00012_1.2-1_amd64.deb");
+    assert_int_equal(u->files[0]->size, 1012);
+    assert_int_equal(u->files[0]->sha256.len, 32);
     source_free(s);
 }
 
@@ -317,6 +358,28 @@ static void the_cache_is_never_trusted(void **state)
     source_free(s);
 }
 
+/* No file may grow over 8 KiB: the index does not fit, and nothing of it stays. */
+static void a_full_disk_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct source_set *s;
+    struct rlimit old, low;
+    fixture_repo(f, "--packages 400 --formats plain");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    low = old;
+    low.rlim_cur = 8192;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    fixture_refused(f, -EFBIG, "by-hash/SHA256/");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    DIR *d = opendir(f->cache);
+    for (struct dirent *e; (e = readdir(d));)
+        assert_true(strncmp(e->d_name, "index-", 6) != 0);
+    closedir(d);
+    assert_int_equal(fixture_fetch(f, &s), 0);
+    source_free(s);
+}
+
 static void cancels(void **state)
 {
     struct fixture *f = *state;
@@ -400,6 +463,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(takes_a_repository),
+        T(packs_what_others_read),
+        T(a_full_disk_is_told),
         T(names_by_suite_and_config),
         T(every_form_gives_the_same),
         T(sees_changes),
