@@ -233,7 +233,12 @@ static int draft_sign(struct metadata *m)
         h->epoch_counter = m->applied->epoch_counter;
         h->previous = m->applied->hash;
     } else {
-        m->random->fill(m->random->ctx, h->epoch.b, sizeof h->epoch.b);
+        struct view
+            v; /* stored before its first use: a life that signs and dies must not begin another one */
+        if (meta_get(m->txn, "first-epoch", &v) || epoch_from_view(v, &h->epoch)) {
+            m->random->fill(m->random->ctx, h->epoch.b, sizeof h->epoch.b);
+            meta_put(m->txn, "first-epoch", view_of(h->epoch.b, sizeof h->epoch.b));
+        }
         h->epoch_counter = 1;
     }
     h->generation = (m->applied ? m->applied->generation : 0) + 1 + m->sign_skips;

@@ -186,6 +186,13 @@ static int end(struct metadata *m, const char *result)
     return next_run(m);
 }
 
+/* A full run that waits for its next try: a smaller one that succeeds or fails meanwhile does not take its
+ * place. */
+static bool full_retry_waits(struct metadata *m)
+{
+    return meta_get_u64(m->txn, "retry-at") && meta_get_u64(m->txn, "retry-full");
+}
+
 int run_failed(struct metadata *m, int code, const char *fmt, ...)
 {
     struct run *r = m->run;
@@ -206,8 +213,11 @@ int run_failed(struct metadata *m, int code, const char *fmt, ...)
         event_note(m, "sync.out-of-sync", r, code,
             "generation %" PRIu64 " was asked for, %" PRIu64 " is here", r->target_generation,
             m->applied ? m->applied->generation : 0);
+    if (r->kind == RUN_FULL || !full_retry_waits(m)) {
+        meta_put_u64(m->txn, "retry-of", r->number);
+        meta_put_u64(m->txn, "retry-full", r->kind == RUN_FULL);
+    }
     meta_put_u64(m->txn, "retry-at", (uint64_t)again.ns);
-    meta_put_u64(m->txn, "retry-of", r->number);
     timer_set(m, TIMER_RETRY, m->opt.retry_interval_ns);
     return end(m, "failed");
 }
@@ -289,9 +299,11 @@ static int succeeded(struct metadata *m)
         " expired",
         kind_names[r->kind], run_id(r->number, id), r->generation_after, r->added, r->changed, r->removed,
         r->expired);
-    meta_del(m->txn, "retry-at");
-    meta_del(m->txn, "retry-of");
-    timer_set(m, TIMER_RETRY, -1);
+    if (r->kind == RUN_FULL || !full_retry_waits(m)) {
+        meta_del(m->txn, "retry-at");
+        meta_del(m->txn, "retry-of");
+        timer_set(m, TIMER_RETRY, -1);
+    }
     if (m->opt.internet) {
         enter(m, PHASE_INTERNET);
         event_note(m, "sync.internet", r, 0,
@@ -581,8 +593,10 @@ int run_request(
 {
     *ret_queued = m->run != NULL;
     if (m->run && m->queued) { /* requests coalesce: one more run after this one, of the larger kind */
-        if (kind == RUN_FULL)
+        if (kind == RUN_FULL && m->queued->kind != RUN_FULL) {
             m->queued->kind = RUN_FULL;
+            store_run(m, m->queued);
+        }
         *ret_number = m->queued->number;
         return 0;
     }
@@ -630,6 +644,13 @@ static int retry(struct metadata *m)
     struct key8 k = key_u64(of);
     struct view v;
     char by[64], id[32];
+    if (m->run && m->central) { /* it comes behind the one that is active */
+        bool queued, full = full_retry_waits(m);
+        uint64_t number;
+        meta_del(m->txn, "retry-at");
+        snprintf(by, sizeof by, "retry of %s", run_id(of, id));
+        return run_request(m, full ? RUN_FULL : RUN_DELTA_NEW, by, &queued, &number);
+    }
     meta_del(m->txn, "retry-at");
     if (m->run || !of)
         return 0;
@@ -780,11 +801,12 @@ int run_load(struct metadata *m)
     return 0;
 }
 
-/* Runs that the last life left unfinished: each is ended for the record, and the newest of them starts again.
- */
-static int resume(struct metadata *m, uint64_t *ret_number)
+/* Runs that the last life left unfinished: each is ended for the record, and the newest of the largest kind
+ * starts again. */
+static int resume(struct metadata *m, uint64_t *ret_number, bool *ret_full)
 {
     uint64_t found = 0;
+    bool full = false;
     struct key8 from = key_u64(m->last_run + 1);
     struct store_walk w = store_walk_from(m->txn, TABLE_RUNS, KEY(from), (struct view){0});
     while (store_walk_next(&w)) {
@@ -800,25 +822,32 @@ static int resume(struct metadata *m, uint64_t *ret_number)
             if (text)
                 store_put(m->txn, TABLE_RUNS, KEY(k), view_str(text));
             free(text);
-            found = number;
+            const char *kind = json_string_value(json_object_get(j, "kind"));
+            bool is_full = !kind || strcmp(kind, "DELTA_NEW") != 0;
+            if (is_full || !full)
+                found = number;
+            full = full || is_full;
         }
         json_decref(j);
     }
     *ret_number = found;
+    *ret_full = full;
     return store_txn_error(m->txn);
 }
 
 int run_start(struct metadata *m)
 {
-    uint64_t unfinished, at = meta_get_u64(m->txn, "retry-at");
+    uint64_t unfinished, number, at = meta_get_u64(m->txn, "retry-at");
+    bool full, queued;
     if (m->run)
         return 0;
-    int rc = resume(m, &unfinished);
+    int rc = resume(m, &unfinished, &full);
     if (rc)
         return rc;
     schedule(m);
-    if (unfinished) {
+    if (unfinished && (full || !full_retry_waits(m))) {
         meta_put_u64(m->txn, "retry-of", unfinished);
+        meta_put_u64(m->txn, "retry-full", full);
         return retry(m);
     }
     if (at) {
@@ -827,5 +856,5 @@ int run_start(struct metadata *m)
             wait = m->opt.retry_interval_ns;
         timer_set(m, TIMER_RETRY, wait > 0 ? wait : 0);
     }
-    return 0;
+    return unfinished ? run_request(m, RUN_DELTA_NEW, "restart", &queued, &number) : 0;
 }
