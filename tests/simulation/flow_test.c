@@ -224,6 +224,40 @@ static void s009_crash_at_each_effect(void **state)
     }
 }
 
+/* The very first generation: an epoch is made, signed and published; a crash at any point of it. */
+static bool crash_at_birth(unsigned n)
+{
+    struct world_options o = {.seed = 90, .config = &options};
+    struct world *w = world_catalogue_new(&o);
+    world_add_site(w, "CEN", NULL);
+    world_add_site(w, "P01", "CEN");
+    world_crash_at(w, "CEN", n);
+    world_start(w);
+    world_run_for(w, 10 * NS_PER_S);
+    bool crashed = !world_crash_pending(w, "CEN");
+    world_crash_at(w, "CEN", 0);
+    world_restart(w, "CEN");
+    world_run_for(w, NS_PER_S);
+    scenario_converge(w, 10 * MINUTE);
+    assert_true(world_shown(w, "P01", false).generation >= 1);
+    world_upstream_add(w, "up", 10);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+    return crashed;
+}
+
+static void s009_crash_at_birth(void **state)
+{
+    (void)state;
+    unsigned n = 1;
+    while (n < 100 && crash_at_birth(n))
+        n++;
+    print_message("CEN: %u points at its birth\n", n - 1);
+    assert_in_range(n, 8, 99);
+}
+
 static bool crash_in_snapshot(unsigned n)
 {
     struct world *w = scenario_synced(10, &options, 600);
@@ -315,6 +349,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s007_cut_in_mid_snapshot),
         cmocka_unit_test(s008_moving_head_during_a_walk),
         cmocka_unit_test(s009_crash_at_each_effect),
+        cmocka_unit_test(s009_crash_at_birth),
         cmocka_unit_test(s009_crash_at_each_effect_of_a_snapshot),
         cmocka_unit_test(s010_sleeper_of_a_year),
         cmocka_unit_test(s011_expired_head_is_flagged_and_served),

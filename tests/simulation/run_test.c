@@ -98,6 +98,25 @@ static void s013_retry_after_an_hour(void **state)
         }
 }
 
+/* A manual run that succeeds meanwhile does not stand for the full one that failed: it moves less (A7, A8).
+ */
+static void s013_manual_success_does_not_cancel_a_full_retry(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(131, &options, 50);
+    world_upstream_churn(w, "up", 3, 3, 3);
+    world_upstream_fail(w, "up", ERR_UPSTREAM);
+    json_decref(scenario_now(w, true));
+    WORLD_TRUE(w, !scenario_run_ends(w, "CEN", MINUTE));
+    world_upstream_fail(w, "up", 0);
+    world_run_for(w, 10 * MINUTE);
+    scenario_sync(w, false);
+    WORLD_TRUE(w, scenario_run_ends(w, "CEN", options.retry_interval_ns));
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
 static void s014_second_request_is_one_more_run(void **state)
 {
     (void)state;
@@ -122,6 +141,44 @@ static void s014_second_request_is_one_more_run(void **state)
     json_decref(first);
     json_decref(second);
     json_decref(third);
+    world_free(w);
+}
+
+/* A crash in the middle of a run with another one waiting: the larger of both is made up for. */
+static void s014_crash_with_a_run_behind(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 2; first++) {
+        struct world *w = scenario_synced(140, &options, 50);
+        world_upstream_slow(w, "up", 10 * NS_PER_S);
+        world_upstream_churn(w, "up", 3, 3, 3);
+        json_decref(scenario_now(w, first));
+        json_decref(scenario_now(w, !first));
+        world_crash(w, "CEN");
+        world_restart(w, "CEN");
+        world_run_for(w, 5 * MINUTE);
+        scenario_converge(w, MINUTE);
+        scenario_equal(w);
+        world_free(w);
+    }
+}
+
+/* The retry of a full run falls due while a manual run is active. */
+static void s014_retry_behind_an_active_run(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(141, &options, 50);
+    world_upstream_churn(w, "up", 3, 3, 3);
+    world_upstream_fail(w, "up", ERR_UPSTREAM);
+    json_decref(scenario_now(w, true));
+    WORLD_TRUE(w, !scenario_run_ends(w, "CEN", MINUTE));
+    world_upstream_fail(w, "up", 0);
+    world_run_for(w, options.retry_interval_ns - 10 * NS_PER_S);
+    world_upstream_slow(w, "up", MINUTE);
+    json_decref(scenario_now(w, false));
+    world_run_for(w, 10 * MINUTE);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
     world_free(w);
 }
 
@@ -346,7 +403,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(s012_manual_runs_lose_nothing),
         cmocka_unit_test(s012_manual_run_does_not_move_the_scheduled_cursor),
         cmocka_unit_test(s013_retry_after_an_hour),
+        cmocka_unit_test(s013_manual_success_does_not_cancel_a_full_retry),
         cmocka_unit_test(s014_second_request_is_one_more_run),
+        cmocka_unit_test(s014_crash_with_a_run_behind),
+        cmocka_unit_test(s014_retry_behind_an_active_run),
         cmocka_unit_test(s015_stalled_run_fails_with_its_phase),
         cmocka_unit_test(s016_child_refuses_a_local_sync),
         cmocka_unit_test(s017_requests_go_down_level_by_level),
