@@ -68,7 +68,8 @@ static int sync_now(struct metadata *m, json_t *args, json_t **ret_data)
     char id[32], hint[80];
     if (!m->central)
         return err_fail(ERR_NOT_CENTRAL,
-            "%s is not the central site and syncs only when its parent %s asks it to; run this at the "
+            "%s syncs only when its parent %s asks it to; run this at the central site %s", m->site,
+            m->parent[0] ? m->parent : "?", m->top[0] ? m->top : "?"); run this at the "
             "central site",
             m->site, m->parent[0] ? m->parent : "?");
     enum run_kind kind = arg_flag(args, "full") ? RUN_FULL : RUN_DELTA_NEW;
@@ -98,7 +99,8 @@ static int publish(struct metadata *m, struct peer caller, uint64_t command, jso
     const char *text = arg_text(args, "json"), *publisher = arg_text(args, "publisher");
     json_error_t where;
     if (!m->central)
-        return err_fail(ERR_NOT_CENTRAL, "updates are published at the central site; this is %s", m->site);
+        return err_fail(
+            ERR_NOT_CENTRAL, "updates are published at the central site %s; this is %s", m->top, m->site);
     json_t *j = text ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
     if (!j)
         return err_fail(ERR_USAGE, "not JSON: %s", text ? where.text : "nothing was given");
@@ -138,7 +140,8 @@ static int take_away(
     json_t *data;
     int exit = 0;
     if (!m->central)
-        return err_fail(ERR_NOT_CENTRAL, "updates are changed at the central site; this is %s", m->site);
+        return err_fail(
+            ERR_NOT_CENTRAL, "updates are changed at the central site %s; this is %s", m->top, m->site);
     if (!id)
         return err_fail(ERR_USAGE, "which update?");
     int rc = query_command(m, "update.show", args, &data, &exit);

@@ -184,7 +184,7 @@ struct metadata {
     struct hash hierarchy;
     uint8_t head_key[32];
     uint64_t trust_version;
-    char site[SITE_CODE_MAX + 1], tier[16], parent[SITE_CODE_MAX + 1];
+    char site[SITE_CODE_MAX + 1], tier[16], parent[SITE_CODE_MAX + 1], top[SITE_CODE_MAX + 1];
 
     enum replica_state state;
     char cause[48], text[256];

@@ -142,6 +142,7 @@ static int on_site_info(struct metadata *m, const struct frame *f)
     m->central = i->central;
     snprintf(m->site, sizeof m->site, "%s", i->site);
     snprintf(m->tier, sizeof m->tier, "%s", i->tier);
+    snprintf(m->top, sizeof m->top, "%s", i->central_site);
     if (!m->parent[0] || !m->parent_up)
         snprintf(m->parent, sizeof m->parent, "%s", i->parent);
     if (m->have_info)

@@ -312,7 +312,8 @@ static int filter_set(struct metadata *m, json_t *args, json_t **ret_data, int *
     static const char *const fields[] = {"products", "classifications", "architectures"};
     if (!m->central)
         return err_fail(ERR_NOT_CENTRAL,
-            "filters are set at the central site only and hold for the whole tree; this is %s", m->site);
+            "filters are set at the central site %s and hold for the whole tree; this is %s", m->top,
+            m->site);
     json_t *old = filter_json(m), *f = json_object();
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         json_t *v = json_object_get(args, fields[i]);

@@ -147,8 +147,8 @@ static int add_from_system(struct metadata *m, json_t *suites, json_t *added)
 int upstream_add(struct metadata *m, json_t *args, json_t **ret_data)
 {
     if (!m->central)
-        return err_fail(
-            ERR_NOT_CENTRAL, "only the central site takes a catalogue from upstreams; this is %s", m->site);
+        return err_fail(ERR_NOT_CENTRAL,
+            "only the central site %s takes a catalogue from upstreams; this is %s", m->top, m->site);
     json_t *added = json_array(), *list = NULL;
     int rc = added ? 0 : -ENOMEM;
     if (!rc && arg_flag(args, "from_system"))

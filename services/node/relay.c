@@ -182,6 +182,7 @@ static int on_ready(struct step *s, const struct frame *f)
     m.tier = n->opt.tier;
     m.parent = n->self.cert.parent.s;
     m.central = n->id.depth == 0;
+    m.central_site = n->id.path[0].code.s;
     m.head_key = pb_bytes(view_of(n->id.head_key, 32));
     m.trust_version = n->id.trust_version;
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
