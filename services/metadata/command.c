@@ -69,9 +69,7 @@ static int sync_now(struct metadata *m, json_t *args, json_t **ret_data)
     if (!m->central)
         return err_fail(ERR_NOT_CENTRAL,
             "%s syncs only when its parent %s asks it to; run this at the central site %s", m->site,
-            m->parent[0] ? m->parent : "?", m->top[0] ? m->top : "?"); run this at the "
-            "central site",
-            m->site, m->parent[0] ? m->parent : "?");
+            m->parent[0] ? m->parent : "?", m->top[0] ? m->top : "?");
     enum run_kind kind = arg_flag(args, "full") ? RUN_FULL : RUN_DELTA_NEW;
     int rc = run_request(m, kind, "operator", &queued, &number);
     if (rc)
