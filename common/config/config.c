@@ -122,8 +122,38 @@ static int last_line(const char *text)
     return line;
 }
 
-static int scan(const char *text)
+/* libconfuse counts the lines after a comment wrong, and the operator goes by the number: comments become
+ * blanks before it reads. One that is not closed stays, and is found by end_is_seen. */
+static void blank_comments(char *text)
 {
+    char before = '\n';
+    for (char *p = text, *end; *p; before = p[-1]) {
+        bool starts = strchr(" \t\r\n=", before) != NULL;
+        if (*p == '"' || *p == '\'') {
+            char quote = *p++;
+            while (*p && *p != quote)
+                p += *p == '\\' && p[1] ? 2 : 1;
+            p += *p != 0;
+            continue;
+        }
+        if (*p == '#' || (starts && p[0] == '/' && p[1] == '/'))
+            end = p + strcspn(p, "\n");
+        else if (starts && p[0] == '/' && p[1] == '*' && (end = strstr(p + 2, "*/")) != NULL)
+            end += 2;
+        else
+            end = ++p;
+        for (; p < end; p++)
+            if (*p != '\n')
+                *p = ' ';
+    }
+}
+
+static int scan(const char *commented)
+{
+    AUTO_FREE char *text = strdup(commented);
+    if (!text)
+        return -ENOMEM;
+    blank_comments(text);
     cfg_opt_t opts[CONFIG_COUNT + 1];
     for (size_t i = 0; i < CONFIG_COUNT; i++)
         opts[i] = (cfg_opt_t)CFG_STR_CB(config_rows[i].name, NULL, CFGF_NODEFAULT, on_value);
@@ -132,7 +162,8 @@ static int scan(const char *text)
     if (!cfg)
         return -ENOMEM;
     cfg_set_error_function(cfg, on_error);
-    int rc = cfg_parse_buf(cfg, text);
+    /* libconfuse takes an empty text for a failure. */
+    int rc = text[strspn(text, " \t\r\n")] ? cfg_parse_buf(cfg, text) : CFG_SUCCESS;
     if (rc != CFG_SUCCESS && parse.rc == 0)
         parse.rc = err_fail(ERR_CONFIG, "%s:%d: not a line of the form key = value", parse.name, cfg->line);
     cfg_free(cfg);
@@ -177,8 +208,7 @@ int config_parse_text(const char *text, const char *name, struct config **ret_co
     if (!c)
         return -ENOMEM;
     parse = (struct parse){c, name, 0};
-    /* libconfuse takes an empty text for a failure. */
-    int rc = text[strspn(text, " \t\r\n")] ? scan(text) : 0;
+    int rc = scan(text);
     if (rc == 0)
         rc = fill_defaults(c);
     if (rc == 0)

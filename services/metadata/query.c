@@ -454,6 +454,30 @@ static int sync_deliveries(struct metadata *m, json_t **ret_data)
 
 /* ---- proof and store ---- */
 
+/* `verify all`: what the sites reported (the node hands it in), beside what was just recomputed here. A site
+ * that is not heard is neither equal nor different. */
+static void compare_sites(
+    const struct metadata *m, json_t *reports, const struct hash *root, bool ok, json_t *data, int *ret_exit)
+{
+    char hex[65];
+    size_t i;
+    json_t *report, *list = json_array();
+    hex_encode(root->b, sizeof root->b, hex);
+    json_array_append_new(list, json_pack("{s:s, s:I, s:s, s:b, s:i}", "site", m->site, "generation",
+                                    (json_int_t)m->applied->generation, "root", hex, "equal", ok, "seen", 0));
+    json_array_foreach(reports, i, report)
+    {
+        const char *theirs = json_string_value(json_object_get(report, "root"));
+        bool equal = ok && theirs && strcmp(theirs, hex) == 0;
+        json_t *row = json_copy(report);
+        json_object_set_new(row, "equal", theirs ? json_boolean(equal) : json_null());
+        json_array_append_new(list, row);
+        if (!equal)
+            *ret_exit = 3;
+    }
+    json_object_set_new(data, "sites", list);
+}
+
 static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_exit)
 {
     if (!m->applied)
@@ -496,6 +520,8 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
             "recomputed", hash_json(&root), "pages", (json_int_t)sum.pages, "records",
             (json_int_t)sum.records, "bytes", (json_int_t)sum.bytes, "bad", bad, "seconds",
             (double)(state_stopwatch(m).ns - started.ns) / NS_PER_S);
+        if (arg_flag(args, "all"))
+            compare_sites(m, json_object_get(args, "sites"), &root, ok, *ret_data, ret_exit);
     }
     free(entries);
     json_decref(bad);

@@ -50,7 +50,7 @@ def seconds_between(first, last):
 
 def dump(site, path, since=0, zstd=False):
     """The records of a site that is not running, as the bare loops read them; {"records","bytes","zstd"...}."""
-    done = subprocess.run([str(BARE / "catalogue_dump"), str(site.dir / "catalogue.mdb"), str(path), str(since)],
+    done = subprocess.run([str(BARE / "catalogue_dump"), str(site.dir / "metadata"), str(path), str(since)],
                           capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 

@@ -343,7 +343,7 @@ class Site:
         return self.control("catalogue.show")
 
     def wait_generation(self, generation, seconds=30):
-        return wait_for(lambda: (self.status()["generation"] or 0) >= generation, seconds,
+        return wait_for(lambda: (self.head()["generation"] or 0) >= generation, seconds,
                         "%s is at generation %d" % (self.code, generation))
 
     def sync(self, full=True, seconds=120):
@@ -438,10 +438,10 @@ class Tree:
         sites = list(sites or self.sites.values())
         central = sites[0]
 
-        def equal():
-            want = central.status()
-            got = {s.code: s.status() for s in sites}
-            apart = {c: (g["generation"], g["root"], g["state"]) for c, g in got.items()
+        def equal():  # asks the workers: the status of a site may be a moment old
+            want = central.head()
+            got = {s.code: s.head() for s in sites}
+            apart = {c: (g["generation"], g["root"]) for c, g in got.items()
                      if (g["generation"], g["root"]) != (want["generation"], want["root"])}
             if apart:
                 raise OSError("want %s %s, apart: %s" % (want["generation"], want["root"], apart))

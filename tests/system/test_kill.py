@@ -28,12 +28,11 @@ def restart(site):
 @pytest.mark.parametrize("what", ["node", "worker"])
 def test_kill_during_a_sync(tree, repo, line, who, what):
     central, middle, leaf, link = line
-    before = central.head()["generation"]
     link.rate(0, 400_000)
     repo.write([changed(s, "again") for s in sample(300)] + sample(MANY, seed=2, prefix="more"))
     run = central.control("sync.now", full=True)["run"]
     if who == 0:
-        wait_for(lambda: (central.control("sync.status")["run"] or central.head()["generation"] > before), 10, "it runs")
+        wait_for(lambda: central.control("sync.show", run=run)["phase"], 10, "it runs")
     else:
         count = link.count()["down"]
         wait_for(lambda: link.count()["down"] > count + 20_000, 20, "the generation is on its way")
@@ -45,13 +44,13 @@ def test_kill_during_a_sync(tree, repo, line, who, what):
         old = victim.kill_worker()
         wait_for(lambda: victim.worker_pid() not in (None, old), 20, "the node started a new worker")
     link.rate(0, 0)
-    if who == 0:
-        # The run is over one way or the other; a failed one is tried again later by itself, here by hand.
-        record = central.wait_run(run)
-        if record["result"] != "succeeded":
-            assert central.sync(full=True)["result"] == "succeeded"
+    # The run is over one way or the other; a failed one is tried again later by itself, here by hand.
+    record = central.wait_run(run)
+    if who == 0 and record["result"] != "succeeded":
+        record = central.sync(full=True)
+    assert record["result"] == "succeeded", record
     tree.wait_equal(60)
-    assert leaf.status()["records"] == 300 + MANY
+    assert leaf.head()["records"] == 300 + MANY
     tree.verify_all()
 
 
@@ -59,16 +58,17 @@ def test_everything_dies_at_once(tree, repo, line):
     central, middle, leaf, link = line
     link.rate(0, 300_000)
     repo.write(sample(300) + sample(MANY, seed=3, prefix="extra"))
-    central.control("sync.now", full=True)
+    run = central.control("sync.now", full=True)["run"]
     count = link.count()["down"]
     wait_for(lambda: link.count()["down"] > count + 20_000, 20, "the generation is on its way")
+    assert central.wait_run(run)["result"] == "succeeded"
     for site in (central, middle, leaf):
         site.kill()
     for site in (leaf, middle, central):
         site.start()
     link.rate(0, 0)
     tree.wait_equal(60)
-    assert leaf.status()["records"] == 300 + MANY
+    assert leaf.head()["records"] == 300 + MANY
     tree.verify_all()
 
 

@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 import zmq
+import zmq.utils.z85
 
 from sites import NODE, wait_for
 

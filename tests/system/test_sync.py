@@ -98,16 +98,16 @@ def test_local_publisher(tree, central, tmp_path):
     leaf = tree.join(tree.join(central, "P01", tier="primary"), "B11")
     tree.wait_equal()
     update = tmp_path / "update.json"
-    update.write_text('{"id":"acme/1","title":"Patch one","classification":"security","product":"acme"}')
+    update.write_text('{"id":"1","title":"Patch one","classification":"security","publisher":"acme"}')
     central.cli("update", "publish", str(update))
     tree.wait_equal()
-    assert ids(leaf)["local/acme/1"] == "active"
-    central.cli("update", "expire", "local/acme/1", "--yes")
+    assert ids(leaf)["local/CEN/1"] == "active"
+    central.cli("update", "expire", "local/CEN/1", "--yes")
     tree.wait_equal()
-    assert ids(leaf)["local/acme/1"] == "expired"
-    central.cli("update", "remove", "local/acme/1", "--yes")
+    assert ids(leaf)["local/CEN/1"] == "expired"
+    central.cli("update", "remove", "local/CEN/1", "--yes")
     tree.wait_equal()
-    assert "local/acme/1" not in ids(leaf)
+    assert "local/CEN/1" not in ids(leaf)
     tree.verify_all()
 
 
