@@ -391,7 +391,8 @@ int package_parse(struct view stanza, struct buf *fold, struct package *ret_pack
     if (fold->err)
         return fold->err;
     for (size_t i = 0; i < n_folded; i++)
-        *folded[i].where = view_of(fold->data + folded[i].at, folded[i].len);
+        *folded[i].where =
+            folded[i].len ? view_of(fold->data + folded[i].at, folded[i].len) : (struct view){0};
     rc = package_check(&p);
     if (!rc)
         *ret_package = p;
