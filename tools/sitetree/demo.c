@@ -166,9 +166,14 @@ static int start_sync(struct demo *d)
 /* --- watching
  * ----------------------------------------------------------------------------------------------------- */
 
+/* The run first: when it has succeeded, the generation that is read after it is the new one. */
 static void look_at_site(struct demo *d, struct demo_site *s)
 {
     json_t *data = NULL, *run = NULL;
+    if (demo_control(&d->tree, s, "sync.status", NULL, ANSWER_NS, &run) == 0) {
+        json_decref(s->run);
+        s->run = run;
+    }
     if (demo_control(&d->tree, s, "tree", NULL, ANSWER_NS, &data) == 0) {
         json_t *own = json_array_get(json_object_get(data, "sites"), 0);
         if (json_is_object(own)) {
@@ -177,10 +182,6 @@ static void look_at_site(struct demo *d, struct demo_site *s)
         }
     }
     json_decref(data);
-    if (demo_control(&d->tree, s, "sync.status", NULL, ANSWER_NS, &run) == 0) {
-        json_decref(s->run);
-        s->run = run;
-    }
 }
 
 static bool is_equal(const struct demo *d, const struct demo_site *s)
