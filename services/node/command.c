@@ -81,11 +81,6 @@ static int ping(struct step *s)
     return 0;
 }
 
-static const char *state_of(const struct node *n, const struct site *site, struct wall now)
-{
-    return site->removed.ns ? "removed" : site_class_word(site_class_of(n, site, now, NULL));
-}
-
 static json_t *member_json(const struct node *n, const struct site *site, struct wall now)
 {
     struct wall seen = site == &n->self ? now
@@ -95,10 +90,12 @@ static json_t *member_json(const struct node *n, const struct site *site, struct
     const char *endpoint = NULL;
     if (site == &n->self)
         endpoint = n->opt.advertise;
-    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o}", "site", site->cert.code.s, "tier",
+    bool in_tree = !site->removed.ns;
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o}", "site", site->cert.code.s, "tier",
         tier_word(site->cert.tier), "parent", json_text_or_null(site->cert.parent.s), "state",
-        state_of(n, site, now), "joined", json_wall(site->joined), "seen", json_wall(seen), "endpoint",
-        json_text_or_null(endpoint));
+        in_tree ? "joined" : "removed", "joined", json_wall(site->joined), "seen", json_wall(seen),
+        "endpoint", json_text_or_null(endpoint), "class",
+        in_tree ? json_string(site_class_word(site_class_of(n, site, now, NULL))) : json_null());
 }
 
 static int site_list(struct step *s, json_t *args)
@@ -225,25 +222,6 @@ static bool is_workers(const char *command)
     return false;
 }
 
-/* `verify all` compares what the sites reported: only the node knows that. */
-static void add_sites(struct step *s, json_t *args)
-{
-    const struct node *n = s->n;
-    json_t *list = json_array();
-    for (size_t i = 0; i < n->n_sites; i++) {
-        const struct site *site = n->sites[i];
-        if (!site->known)
-            continue;
-        bool heard = site->reported && site_heard(n, site, s->in->wall);
-        json_array_append_new(
-            list, json_pack("{s:s, s:o, s:o, s:o}", "site", site->cert.code.s, "generation",
-                      heard ? json_integer((json_int_t)site->last.generation) : json_null(), "root",
-                      heard ? json_hex(site->last.root.b, 32) : json_null(), "seen",
-                      site->heard.ns ? json_seconds(s->in->wall.ns - site->heard.ns) : json_null()));
-    }
-    json_object_set_new(args, "sites", list);
-}
-
 static int forward(struct step *s, const char *command, json_t *args)
 {
     struct node *n = s->n;
@@ -263,8 +241,6 @@ static int forward(struct step *s, const char *command, json_t *args)
         n->pending = list;
         n->cap_pending = cap;
     }
-    if (strcmp(command, "verify") == 0 && json_is_true(json_object_get(args, "all")))
-        add_sites(s, args);
     json_t *request = json_pack("{s:s, s:O}", "command", command, "args", args);
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     json_decref(request);
@@ -277,7 +253,8 @@ static int forward(struct step *s, const char *command, json_t *args)
     free(text);
     if (!frame)
         return err_fail(ERR_TOO_LARGE, "the command is too long");
-    n->pending[n->n_pending++].command = s->in->command;
+    n->pending[n->n_pending++] = (struct pending){.command = s->in->command,
+        .compare = strcmp(command, "verify") == 0 && json_is_true(json_object_get(args, "all"))};
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0}, frame);
     return 0;
 }
@@ -322,10 +299,59 @@ int command_on_input(struct step *s)
     return 0;
 }
 
-static bool pending_drop(struct node *n, uint64_t command)
+/* The sites' signed reports beside what this site recomputed. Whoever is silent is not called equal. */
+static json_t *compare_sites(struct step *s, const char *root, bool *ret_fine)
+{
+    const struct node *n = s->n;
+    const struct site **list;
+    size_t count;
+    json_t *sites = json_array();
+    *ret_fine = sites_in_order(n, &n->self, &list, &count) == 0;
+    if (!*ret_fine)
+        return sites;
+    for (size_t i = 0; i < count; i++) {
+        const struct site *site = list[i];
+        bool self = site == &n->self, heard = site->reported && site_heard(n, site, s->in->wall);
+        bool told = self ? n->rooted : heard && !hash_is_zero(&site->last.root);
+        char hex[65];
+        bool equal = told && strcmp(hex_encode(site->last.root.b, 32, hex), root) == 0;
+        *ret_fine = *ret_fine && equal;
+        json_array_append_new(
+            sites, json_pack("{s:s, s:o, s:o, s:o, s:o}", "site", site->cert.code.s, "generation",
+                       told ? json_integer((json_int_t)site->last.generation) : json_null(), "root",
+                       told ? json_hex(site->last.root.b, 32) : json_null(), "equal",
+                       told ? json_boolean(equal) : json_null(), "seen",
+                       site->heard.ns ? json_seconds(s->in->wall.ns - site->heard.ns) : json_null()));
+    }
+    free(list);
+    return sites;
+}
+
+/* The worker's answer to `verify`, with what only the node knows. NULL: not such an answer. */
+static struct blob *compare(struct step *s, struct view text)
+{
+    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
+    json_t *data = json_object_get(j, "data");
+    const char *root = json_string_value(json_object_get(data, "recomputed"));
+    char *out = NULL;
+    if (root) {
+        bool fine;
+        json_object_set_new(data, "sites", compare_sites(s, root, &fine));
+        if (!fine && json_integer_value(json_object_get(j, "exit")) == 0)
+            json_object_set_new(j, "exit", json_integer(3));
+        out = json_dumps(j, JSON_COMPACT);
+    }
+    json_decref(j);
+    struct blob *b = out ? blob_new(out, strlen(out)) : NULL;
+    free(out);
+    return b;
+}
+
+static bool pending_take(struct node *n, uint64_t command, struct pending *ret)
 {
     for (size_t i = 0; i < n->n_pending; i++)
         if (n->pending[i].command == command) {
+            *ret = n->pending[i];
             n->pending[i] = n->pending[--n->n_pending];
             return true;
         }
@@ -341,12 +367,13 @@ int command_on_reply(struct step *s, const struct frame *f)
     Sitetree__ControlReply *m = FRAME_UNPACK(&a, f, control_reply, &rc);
     if (!m)
         return 0;
-    bool waiting = pending_drop(n, m->command);
-    if (!waiting)
+    struct pending asked;
+    if (!pending_take(n, m->command, &asked))
         return 0; /* whoever asked is gone */
     if (m->more)
-        n->pending[n->n_pending++].command = m->command;
-    effects_reply(s->fx, m->command, m->more, blob_new(m->json.data, m->json.len));
+        n->pending[n->n_pending++] = asked;
+    struct blob *answer = asked.compare && !m->more ? compare(s, pb_view(m->json)) : NULL;
+    effects_reply(s->fx, m->command, m->more, answer ? answer : blob_new(m->json.data, m->json.len));
     return 0;
 }
 
@@ -363,6 +390,7 @@ void command_worker_gone(struct step *s)
 
 void command_gone(struct node *n, uint64_t command)
 {
-    (void)pending_drop(n, command);
+    struct pending asked;
+    (void)pending_take(n, command, &asked);
     events_unfollow(n, command);
 }

@@ -100,6 +100,7 @@ struct uplink {
 
 struct pending { /* a command that the worker answers */
     uint64_t command;
+    bool compare; /* `verify all`: what the sites reported is put to the answer */
 };
 
 struct node {
