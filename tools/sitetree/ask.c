@@ -148,12 +148,25 @@ static const char *text_or(const json_t *from, const char *key, const char *othe
     return s ? s : other;
 }
 
+/* The daemon does not know what was asked for; the list of such things helps more than the general help. */
+static const char *better_hint(const struct cli *c, const char *hint)
+{
+    static char list[80];
+    if (strcmp(hint, "sitetree --help") != 0)
+        return hint;
+    if (strcmp(c->command->control ? c->command->control : "", "site.revoke") == 0)
+        return "sitetree site invites";
+    snprintf(
+        list, sizeof list, command_find(c->noun, "list") ? "sitetree %s list" : "sitetree help %s", c->noun);
+    return list;
+}
+
 void ask_show(struct cli *c, json_t *reply)
 {
     struct output *o = &c->output;
     if (ask_is_error(reply)) {
         output_error(o, text_or(reply, "code", "internal"), text_or(reply, "message", "?"),
-            text_or(reply, "hint", "sitetree status"));
+            better_hint(c, text_or(reply, "hint", "sitetree status")));
     } else if (o->json) {
         output_reply(o, reply);
     } else {
@@ -193,6 +206,23 @@ int run_ask(struct cli *c)
     json_t *reply = NULL;
     int exit_code = 1;
     int rc = ask(c, ask_args(c), &reply, &exit_code);
+    return rc ? ask_fail(c, rc) : show_and_exit(c, reply, exit_code);
+}
+
+int run_upstream_add(struct cli *c)
+{
+    json_t *reply = NULL, *args = ask_args(c);
+    int exit_code = 1;
+    bool system = cli_has(c, OPT_FROM_SYSTEM), path = cli_has(c, OPT_PATH), uri = cli_has(c, OPT_URI);
+    if (system + path + uri != 1 || (!system && c->n_args == 0)) {
+        json_decref(args);
+        return output_fail(&c->output,
+            err_fail(ERR_USAGE, "say where from: NAME with --uri or with --path, or --from-system alone"),
+            "sitetree help upstream add");
+    }
+    if (!system && !cli_has(c, OPT_KIND))
+        json_object_set_new(args, "kind", json_string(path ? "directory" : "apt"));
+    int rc = ask(c, args, &reply, &exit_code);
     return rc ? ask_fail(c, rc) : show_and_exit(c, reply, exit_code);
 }
 

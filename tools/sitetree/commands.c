@@ -67,7 +67,7 @@ const struct command commands[] = {
         "site-revoke", &view_revoke, run_revoke,
         "make a token unusable; ID, or the site that it was made for", NULL},
     {"site", "list", {{0}}, OPT(OPT_ALL), 0, "site.list", "site-list", &view_site_list, NULL,
-        "this site and its children", NULL},
+        "the children of this site", NULL},
     {"site", "show", {SITE_OR_OWN}, 0, 0, "site.show", "site-show", &view_site_show, NULL,
         "keys, place and last report of a site; without one of this site", NULL},
     {"site", "remove", {SITE_ARG}, OPT(OPT_YES) | OPT(OPT_DRY_RUN),
@@ -80,7 +80,7 @@ const struct command commands[] = {
             OPT(OPT_KEYRING) | OPT(OPT_PATH) | OPT(OPT_FINGERPRINTS) | OPT(OPT_NO_VALID_UNTIL) |
             OPT(OPT_PUBLISHER) | OPT(OPT_PRODUCT) | OPT(OPT_CLASSIFICATION) | OPT(OPT_FROM_SYSTEM) |
             OPT(OPT_SUITES),
-        COMMAND_CHANGES, "upstream.add", "upstream-add", &view_upstream_added, NULL,
+        COMMAND_CHANGES, "upstream.add", "upstream-add", &view_upstream_added, run_upstream_add,
         "take updates from a signed apt repository, or from a folder of JSON files", NULL},
     {"upstream", "list", {{0}}, 0, 0, "upstream.list", "upstream-list", &view_upstream_list, NULL,
         "the upstreams, and when they were read last", NULL},

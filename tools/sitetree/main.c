@@ -30,6 +30,7 @@ static int run(struct cli *c, int rc, const char *hint)
 {
     char name[64];
     output_init(&c->output, cli_has(c, OPT_JSON), cli_has(c, OPT_LOCAL), c->options[OPT_COLOR]);
+    c->output.dir = c->options[OPT_DIR];
     if (c->command)
         c->output.command = command_name(c->command, name);
     else if (c->noun)

@@ -110,19 +110,33 @@ void output_data(struct output *o, const char *schema, json_t *data)
     json_decref(line);
 }
 
+/* A hint is pasted as it stands, so it must go to the site that was asked. */
+static const char *hint_with_dir(const struct output *o, const char *hint, char *out, size_t size)
+{
+    if (!hint || !hint[0])
+        return "";
+    if (!o->dir || strncmp(hint, "sitetree", 8) != 0 || strstr(hint, "--dir ") || strstr(hint, "help") ||
+        strstr(hint, "--version"))
+        return hint;
+    snprintf(out, size, "%s --dir %s", hint, o->dir);
+    return out;
+}
+
 void output_error(struct output *o, const char *code, const char *message, const char *hint)
 {
+    char whole[4400];
+    hint = hint_with_dir(o, hint, whole, sizeof whole);
     output_progress(o, NULL, false);
     if (o->json) {
         json_t *line = json_pack("{s:s, s:s, s:s, s:s}", "schema", "sitetree.error/1", "code", code,
-            "message", message, "hint", hint ? hint : "");
+            "message", message, "hint", hint);
         print_json(o, line);
         json_decref(line);
         return;
     }
     fflush(o->out);
     fprintf(o->err, "sitetree%s%s: %s\n", o->command[0] ? " " : "", o->command, message);
-    if (hint && hint[0])
+    if (hint[0])
         fprintf(o->err, "try: %s\n", hint);
 }
 

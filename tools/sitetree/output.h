@@ -17,6 +17,7 @@ struct output {
     size_t width;            /* 0: no limit */
     struct wall as_of;       /* of the answer that is shown */
     const char *command;     /* "sync now", for errors */
+    const char *dir;         /* what --dir gave, or NULL: the commands in hints carry it on */
     struct mono progress_at; /* of the last plain line of progress */
     bool progress_open;      /* a rewritten line stands on the terminal */
 };

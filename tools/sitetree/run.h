@@ -11,6 +11,7 @@ int run_links(struct cli *c);
 int run_events(struct cli *c);
 int run_publish(struct cli *c);
 int run_revoke(struct cli *c);
+int run_upstream_add(struct cli *c);
 
 /* Opens the socket of the site; an error text that names the folder. */
 int ask_open(struct cli *c, int64_t timeout_ns, struct control **ret_control) MUST_CHECK;

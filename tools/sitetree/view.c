@@ -122,7 +122,7 @@ static void any_text(const json_t *v, struct buf *out)
         buf_u8(out, '?');
 }
 
-static void list_text(const json_t *v, struct buf *out)
+static void list_text(const struct field *f, const json_t *v, struct buf *out)
 {
     size_t i;
     json_t *item;
@@ -131,7 +131,7 @@ static void list_text(const json_t *v, struct buf *out)
         return;
     }
     if (json_array_size(v) == 0)
-        buf_u8(out, '-');
+        buf_str(out, f->flags & FIELD_ALL ? "all" : "-");
     json_array_foreach(v, i, item)
     {
         if (i)
@@ -156,6 +156,8 @@ static void pairs_text(const json_t *v, struct buf *out)
         buf_fmt(out, "%s%s ", n++ ? ", " : "", key);
         if (json_is_integer(item))
             view_count(json_integer_value(item), out);
+        else if (json_is_real(item)) /* in an answer these are seconds */
+            view_seconds(item, out);
         else
             any_text(item, out);
     }
@@ -214,7 +216,7 @@ void view_value(struct output *o, const struct field *f, const json_t *row, stru
         buf_str(out, json_is_true(v) ? "yes" : json_is_false(v) ? "no" : "?");
         break;
     case FORMAT_LIST:
-        list_text(v, out);
+        list_text(f, v, out);
         break;
     case FORMAT_PAIRS:
         pairs_text(v, out);

@@ -27,6 +27,7 @@ enum field_flag {
     FIELD_MAYBE = 4, /* an absent value is left out of a record, and is "-" in a table: it does not exist,
                         rather than being unknown */
     FIELD_LIMIT = 8, /* 0 is "no limit" */
+    FIELD_ALL = 32,  /* an empty list is "all" */
     FIELD_TREE = 16, /* indented by the number at "depth" */
 };
 

@@ -46,12 +46,22 @@ const struct screen view_site_list = {SECTIONS(TABLE("sites",
     {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS}, {"seen", "seen", FORMAT_SECONDS},
     {"joined", "joined", FORMAT_TIME}, {"endpoint", "endpoint", FORMAT_TEXT}))};
 
-const struct screen view_site_show = {SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT},
-    {"tier", "tier", FORMAT_TEXT}, {"parent", "parent", FORMAT_TEXT, FIELD_MAYBE},
-    {"state", "state", FORMAT_TEXT}, {"seen", "seen", FORMAT_SECONDS}, {"joined", "joined", FORMAT_TIME},
-    {"endpoint", "endpoint", FORMAT_TEXT}, {"fingerprint", "fingerprint", FORMAT_TEXT},
-    {"sign key", "sign_key", FORMAT_TEXT}, {"link key", "link_key", FORMAT_TEXT},
-    {"serial", "serial", FORMAT_NUMBER}, {"report", "report", FORMAT_PAIRS, FIELD_MAYBE}))};
+const struct screen view_site_show = {SECTIONS(
+    RECORD("", {"site", "site", FORMAT_TEXT}, {"tier", "tier", FORMAT_TEXT},
+        {"parent", "parent", FORMAT_TEXT, FIELD_MAYBE}, {"state", "state", FORMAT_TEXT},
+        {"seen", "seen", FORMAT_SECONDS}, {"joined", "joined", FORMAT_TIME},
+        {"endpoint", "endpoint", FORMAT_TEXT}, {"fingerprint", "fingerprint", FORMAT_TEXT},
+        {"sign key", "sign_key", FORMAT_TEXT}, {"link key", "link_key", FORMAT_TEXT},
+        {"serial", "serial", FORMAT_NUMBER}),
+    RECORD("report", {"class", "class", FORMAT_TEXT}, {"state", "state", FORMAT_TEXT},
+        {"cause", "cause", FORMAT_TEXT, FIELD_MAYBE}, {"text", "text", FORMAT_TEXT, FIELD_MAYBE},
+        {"generation", "generation", FORMAT_NUMBER}, {"records", "records", FORMAT_COUNT},
+        {"root", "root", FORMAT_TEXT}, {"lag", "lag", FORMAT_SECONDS}, {"applied", "applied_at", FORMAT_TIME},
+        {"verified", "verified_at", FORMAT_TIME}, {"backlog", "backlog", FORMAT_COUNT},
+        {"in", "bytes_in", FORMAT_BYTES}, {"out", "bytes_out", FORMAT_BYTES},
+        {"round trip", "rtt", FORMAT_SECONDS}, {"clock", "clock_offset", FORMAT_SIGNED},
+        {"refusals", "refusals", FORMAT_COUNT}, {"last refusal", "last_refusal", FORMAT_TEXT, FIELD_MAYBE},
+        {"version", "version", FORMAT_TEXT}))};
 
 const struct screen view_invites = {SECTIONS(TABLE("invites", "no invitations\n", {"id", "id", FORMAT_TEXT},
     {"site", "site", FORMAT_TEXT}, {"state", "state", FORMAT_TEXT, FIELD_KEEP}, {"tier", "tier", FORMAT_TEXT},
@@ -129,9 +139,10 @@ const struct screen view_upstream_test = {SECTIONS(RECORD("", {"upstream", "name
     {"signed by", "signer", FORMAT_TEXT, FIELD_MAYBE}, {"records", "records", FORMAT_COUNT},
     {"bytes", "bytes", FORMAT_BYTES}, {"took", "seconds", FORMAT_SECONDS}))};
 
-const struct screen view_filter = {SECTIONS(RECORD("", {"products", "products", FORMAT_LIST},
-    {"classifications", "classifications", FORMAT_LIST}, {"architectures", "architectures", FORMAT_LIST},
-    {"version", "version", FORMAT_NUMBER}, {"changed", "changed", FORMAT_YES, FIELD_MAYBE}))};
+const struct screen view_filter = {SECTIONS(RECORD("", {"products", "products", FORMAT_LIST, FIELD_ALL},
+    {"classifications", "classifications", FORMAT_LIST, FIELD_ALL},
+    {"architectures", "architectures", FORMAT_LIST, FIELD_ALL}, {"version", "version", FORMAT_NUMBER},
+    {"changed", "changed", FORMAT_YES, FIELD_MAYBE}))};
 
 const struct screen view_published = {
     SECTIONS(RECORD("", {"updates", "ids", FORMAT_LIST}, {"generation", "generation", FORMAT_NUMBER}))};

@@ -25,7 +25,7 @@ ANSWERS, GOLDEN = VECTORS / "answers", VECTORS / "golden"
 # Beside `NOUN VERB` with the words of WORDS: variants that show something else.
 WORDS = {"site invite": ["P03"], "site revoke": ["i-17"], "site remove": ["P02", "--yes"], "upstream remove": ["acme", "--yes"],
          "upstream test": ["bookworm"], "update show": ["deb/openssl/3.0.15-1~deb12u1/amd64"],
-         "update expire": ["acme/tool/1.1", "--yes"], "update remove": ["acme/tool/1.0", "--yes"],
+         "upstream add": ["acme", "--uri", "https://deb.example", "--keyring", "/k/a.gpg"], "update expire": ["acme/tool/1.1", "--yes"], "update remove": ["acme/tool/1.0", "--yes"],
          "update publish": ["{dir}/update.json"], "catalogue search": ["openssl"], "sync show": ["r-8812"],
          "explain": ["B21"], "wait": ["CEN", "P01", "--for", "current", "--timeout", "1h"]}
 VARIANTS = {
@@ -36,7 +36,8 @@ VARIANTS = {
     "site invite": [["P03", "--tier", "branch", "--ttl", "90m"], ["P03", "--tier", "brunch"], []],
     "sync now": [["--full"], ["--wait", "--timeout", "0"]],
     "upstream add": [["--from-system", "--suites", "bookworm,bookworm-updates"],
-                     ["x", "--uri", "https://deb.example", "--components", "main,contrib", "--no-check-valid-until"]],
+                     ["x", "--uri", "https://deb.example", "--components", "main,contrib", "--no-check-valid-until"],
+                     ["x", "--path", "/srv/x", "--publisher", "acme"], ["x", "--keyring", "/a.gpg"], []],
     "filter set": [["--products", "", "--architectures", "amd64, arm64"]],
     "events": [["--limit", "5", "--name", "link-down", "--since", "2026-11-20T06:00:00Z"]],
     "catalogue list": [["--limit", "2", "--state", "active"], ["--limit", "2x"]],
