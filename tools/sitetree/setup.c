@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 
+#include "common/config/config.h"
 #include "tools/sitetree/draw.h"
 #include "tools/sitetree/start.h"
 
@@ -46,6 +47,17 @@ static int fail_start(struct cli *c, int rc)
     return output_fail(&c->output, rc, hint);
 }
 
+/* Before anything is made: a daemon that could not start would leave a half-made site. */
+static int check_config(struct cli *c)
+{
+    char path[4200];
+    struct config *config = NULL;
+    snprintf(path, sizeof path, "%s/sitetree.conf", cli_dir(c));
+    int rc = config_load(path, &config);
+    config_free(config);
+    return rc == -ENOENT || rc == -ENOTDIR ? 0 : rc;
+}
+
 /* --- a new tree
  * -------------------------------------------------------------------------------------------------- */
 
@@ -62,7 +74,10 @@ int run_init(struct cli *c)
             err_fail(ERR_USAGE,
                 "only the top of a new tree is made this way (--central); another site joins with a token"),
             "sitetree help site join");
-    int rc = setup_init_central(cli_dir(c), code, &hierarchy);
+    int rc = check_config(c);
+    if (rc)
+        return fail_start(c, rc);
+    rc = setup_init_central(cli_dir(c), code, &hierarchy);
     if (rc)
         return output_fail(&c->output, rc, rc == ERR_EXISTS ? "sitetree status" : "sitetree help site init");
     fingerprint_text(&hierarchy, fingerprint);
@@ -183,7 +198,10 @@ int run_join(struct cli *c)
     struct setup_progress progress = {on_step, c};
     const char *how = "not started";
     json_t *status = NULL;
-    int rc = setup_join(cli_dir(c), c->args[0], JOIN_NS, &progress, &joined);
+    int rc = check_config(c);
+    if (rc)
+        return fail_start(c, rc);
+    rc = setup_join(cli_dir(c), c->args[0], JOIN_NS, &progress, &joined);
     if (rc)
         return output_fail(&c->output, rc, rc == ERR_EXISTS ? "sitetree status" : NULL);
     if (!cli_has(c, OPT_NO_START)) {

@@ -132,10 +132,14 @@ static void last_line(const char *path, char *out, size_t size)
         rewind(f);
     tail[fread(tail, 1, sizeof tail - 1, f)] = 0;
     fclose(f);
-    char *end = tail + strlen(tail);
-    while (end > tail && end[-1] == '\n')
-        *--end = 0;
-    char *line = strrchr(tail, '\n');
+    /* The last line may be the command that helps; what went wrong stands before it. */
+    char *line;
+    do {
+        char *end = tail + strlen(tail);
+        while (end > tail && end[-1] == '\n')
+            *--end = 0;
+        line = strrchr(tail, '\n');
+    } while (line && strncmp(line + 1, "try: ", 5) == 0 && (*line = 0, true));
     snprintf(out, size, "%s", line ? line + 1 : tail);
 }
 
