@@ -115,7 +115,8 @@ static void test_base64(void **state)
         const char *raw, *text;
     } cases[] = {
         {"", ""}, {"f", "Zg"}, {"fo", "Zm8"}, {"foo", "Zm9v"}, {"foob", "Zm9vYg"}, {"\xfb\xff", "-_8"}};
-    static const char *const bad[] = {"Z", "Zg==", "Zg=", "Zh", "Z g", "+/8", "Zm9v\n", "\xc3\xa9", "\xa3\xa3\xe0\xe0"};
+    static const char *const bad[] = {
+        "Z", "Zg==", "Zg=", "Zh", "Z g", "+/8", "Zm9v\n", "\xc3\xa9", "\xa3\xa3\xe0\xe0"};
     AUTO_BUF out = {0};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         buf_reset(&out);
