@@ -7,11 +7,14 @@
 #define ASKED_DEFAULT 65536 /* what a request that names no limit is counted as */
 #define ASKED_AGE_NS (60 * NS_PER_S)
 
-/* Passes the frame of this step on, as it came. */
+/* Passes the frame of this step on, as it came. What is only passed on never waits for this node's own commit: whoever
+ * sent it has stored what has to be stored, and nothing here depends on it. */
 void relay_to_worker(struct step *s, struct peer via, struct view topic)
 {
     struct blob *frame = s->in->frame ? blob_ref(s->in->frame) : blob_new(s->in->body.data, s->in->body.len);
     effects_worker(s->fx, WORKER_METADATA, via, topic, frame);
+    if (frame && !s->fx->err)
+        s->fx->list[s->fx->n - 1].early = true;
 }
 
 static struct blob *frame_of(const struct input *in)
@@ -130,10 +133,7 @@ static int to_child(struct step *s, const struct frame *f)
     struct blob *frame = frame_of(s->in);
     if (frame)
         c->bytes_out += blob_view(frame).len;
-    if (s->in->early)
-        effects_send_early(s->fx, s->in->via, s->in->lane, frame);
-    else
-        effects_send(s->fx, s->in->via, s->in->lane, frame);
+    effects_send_early(s->fx, s->in->via, s->in->lane, frame);
     return 0;
 }
 
@@ -142,7 +142,7 @@ static int to_parent(struct step *s, const struct frame *f)
     struct uplink *u = &s->n->up;
     if (u->state == UPLINK_LIVE) {
         u->bytes_out += s->in->body.len;
-        effects_send(s->fx, s->in->via, s->in->lane, frame_of(s->in));
+        effects_send_early(s->fx, s->in->via, s->in->lane, frame_of(s->in));
     } else if (f->request && f->type != FRAME_REFUSAL) { /* so that it need not wait for its timeout */
         effects_worker(s->fx, WORKER_METADATA, s->in->via, (struct view){0},
             frame_refusal(f->request, err_fail(ERR_NETWORK, "there is no link to the parent")));
@@ -158,7 +158,7 @@ static int to_children(struct step *s)
         return 0;
     memcpy(topic, t.data, t.len);
     topic[t.len] = 0;
-    effects_publish(s->fx, topic, s->in->lane, frame_of(s->in), s->in->early);
+    effects_publish(s->fx, topic, s->in->lane, frame_of(s->in), true);
     return 0;
 }
 
