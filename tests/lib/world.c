@@ -64,6 +64,9 @@ static void process_event(struct event *e)
     case EVENT_START:
         process_born(p);
         return;
+    case EVENT_FLUSH:
+        process_flush(p);
+        return;
     case EVENT_IPC:
         in.kind = INPUT_FRAME;
         in.body = blob_view(e->frame);
@@ -125,6 +128,7 @@ static void dispatch(struct world *w, struct event *e)
         e->fn(w, e->ctx);
         break;
     case EVENT_START:
+    case EVENT_FLUSH:
     case EVENT_IPC:
     case EVENT_TIMER:
     case EVENT_COMMAND:

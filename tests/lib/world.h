@@ -65,6 +65,7 @@ struct world_options {
     const void *config; /* for core->make, borrowed */
     const void *node_config;
     int64_t latency_min, latency_max; /* ns; default 1 to 20 ms */
+    unsigned group; /* per mille of the steps that wait for a commit together with later ones; default 0 */
     uint64_t queue_bound; /* bytes that may wait on one direction of a link (P11); default 16 MiB */
     unsigned shown_every; /* a deep check of one site by chance every n steps; default 500 */
     bool verbose;         /* every trace line to stderr */

@@ -9,7 +9,8 @@
 #define IPC_LATENCY (NS_PER_MS / 20)
 #define DETECT_LATENCY (30 * NS_PER_MS) /* until both ends know that a link was cut */
 #define CONNECT_LATENCY (50 * NS_PER_MS)
-#define SILENCE (180 * NS_PER_S) /* until a muted link counts as down */
+#define SILENCE (180 * NS_PER_S)    /* until a muted link counts as down */
+#define GROUP_MOST (10 * NS_PER_MS) /* that steps wait for a commit together */
 #define WORKER_BACKOFF NS_PER_S
 #define WALL_START (INT64_C(1795000000) * NS_PER_S)
 #define TRACE_LINES 50
@@ -38,6 +39,7 @@ enum event_kind {
     EVENT_IPC,     /* proc: frame from `from` */
     EVENT_TIMER,   /* proc: number, stamp */
     EVENT_COMMAND, /* proc: frame is the JSON text */
+    EVENT_FLUSH,   /* proc: the commit of several steps is due */
     EVENT_JOB,     /* proc: number, frame is the argument */
     EVENT_SENT,    /* link, down: the line is free again */
     EVENT_ARRIVE,  /* link, down, connection: frame */
@@ -79,7 +81,8 @@ struct world_process {
     int64_t booted;
     struct chance chance;
     struct random_source random;
-    struct effects fx;
+    struct effects fx, late; /* late: what leaves after the commit */
+    struct store_txn *txn;   /* of steps that wait for a commit together */
     bool starting;
     struct {
         uint64_t stamp;
@@ -226,6 +229,7 @@ struct world_link *link_of_session(struct world_site *parent, uint32_t session);
 struct world_site *site_find(struct world *w, const char *code); /* aborts on an unknown code */
 
 /* world_step.c */
+void process_flush(struct world_process *p);
 void process_give(struct world_process *p, const struct input *in);
 void site_crash(struct world_site *s);
 void site_start(struct world_site *s);

@@ -110,7 +110,6 @@ void pages_on_input(struct world_process *p, const struct input *in)
 {
     struct frame f;
     struct world_site *s = p->site;
-    s->n_arriving = 0;
     if (in->kind != INPUT_FRAME || in->from.kind != PEER_PARENT || frame_parse(in->body, &f) ||
         f.type != FRAME_PAGE_REPLY)
         return;

@@ -221,6 +221,9 @@ void process_end(struct world_process *p)
     p->starting = false;
     p->life++;
     effects_reset(&p->fx);
+    effects_done(&p->late);
+    store_abort(p->txn);
+    p->txn = NULL;
     memset(p->timers, 0, sizeof p->timers);
 }
 
@@ -258,73 +261,94 @@ static void step_failed(struct world_process *p, int rc)
     process_start(p, backoff(p));
 }
 
-static bool run_step(struct world_process *p, struct store_txn *txn, const struct input *in)
+static int run_step(struct world_process *p, const struct input *in)
 {
+    int rc = p->txn ? 0 : store_begin(p->store, true, &p->txn);
+    if (rc)
+        return rc;
     if (p->site->full)
         store_fail_after(p->store, 1, ERR_MAP_FULL);
-    int rc = p->type->step(p->core, txn, in, &p->fx);
-    if (rc == 0)
-        rc = p->fx.err ? p->fx.err : store_txn_error(txn);
-    if (rc) {
-        store_abort(txn);
-        step_failed(p, rc);
-        return false;
-    }
+    rc = p->type->step(p->core, p->txn, in, &p->fx);
     if (p->site->full)
-        store_fail_after(p->store, 0, 0); /* nothing was written: such a transaction commits */
-    return true;
+        store_fail_after(p->store, 0, 0); /* where nothing was written the transaction commits */
+    if (rc == 0)
+        rc = p->fx.err;
+    return rc ? rc : store_txn_error(p->txn);
+}
+
+/* The commit of one step or of several, then what may leave only after it. A crash on the way ends it. */
+void process_flush(struct world_process *p)
+{
+    if (!p->txn)
+        return;
+    struct store_txn *txn = p->txn;
+    struct effects fx = p->late;
+    unsigned life = p->life;
+    p->txn = NULL;
+    p->late = (struct effects){0};
+    int rc = store_commit(txn);
+    if (rc) {
+        step_failed(p, rc);
+        effects_done(&fx);
+        return;
+    }
+    check_committed(p);
+    if (p->type->on_commit)
+        p->type->on_commit(p);
+    bool dead = point(p);
+    for (unsigned pass = 0; pass < 2 && !dead; pass++)
+        for (size_t i = 0; i < fx.n && !dead && p->life == life; i++)
+            if ((fx.list[i].kind == EFFECT_TIMER) == (pass == 1))
+                dead = perform(p, &fx.list[i]);
+    effects_done(&fx);
+}
+
+/* Early sends leave now; the rest moves over to what waits for the commit. False: the process died of it. */
+static bool sort_effects(struct world_process *p)
+{
+    struct effects fx = p->fx; /* the core may not change these any more */
+    unsigned life = p->life;
+    p->fx = (struct effects){0};
+    for (size_t i = 0; i < fx.n && p->life == life; i++) {
+        struct effect *e = &fx.list[i];
+        if (e->kind == EFFECT_SEND && e->early) {
+            perform(p, e);
+            continue;
+        }
+        if (p->late.n == p->late.cap) {
+            p->late.cap = p->late.cap ? p->late.cap * 2 : 16;
+            p->late.list = must(realloc(p->late.list, p->late.cap * sizeof *p->late.list));
+        }
+        p->late.list[p->late.n++] = *e;
+        e->frame = NULL;
+    }
+    effects_done(&fx);
+    return p->life == life;
 }
 
 static void process_step(struct world_process *p, const struct input *given)
 {
     struct world *w = p->w;
     struct input in = *given;
-    unsigned life = p->life;
     in.now = (struct mono){w->now - p->booted + NS_PER_S};
     in.wall = (struct wall){WALL_START + w->now + p->site->skew};
     if (p->type->on_input)
         p->type->on_input(p, &in);
-    struct store_txn *txn = NULL;
-    int rc = store_begin(p->store, true, &txn);
+    int rc = run_step(p, &in);
     if (rc) {
         step_failed(p, rc);
         return;
     }
-    if (!run_step(p, txn, &in))
+    if (point(p) || !sort_effects(p))
         return;
-    if (point(p)) {
-        store_abort(txn);
+    if (chance_below(&w->chance, 1000) >= w->opt.group) {
+        process_flush(p);
         return;
     }
-    /* the core may not change these effects any more; a crash on the way ends them */
-    struct effects fx = p->fx;
-    p->fx = (struct effects){0};
-    bool dead = false;
-    for (size_t i = 0; i < fx.n && !dead; i++)
-        if (fx.list[i].kind == EFFECT_SEND && fx.list[i].early)
-            dead = perform(p, &fx.list[i]);
-    if (dead) {
-        store_abort(txn);
-        goto out;
-    }
-    rc = store_commit(txn);
-    if (rc) {
-        step_failed(p, rc);
-        goto out;
-    }
-    check_committed(p);
-    if (p->type->on_commit)
-        p->type->on_commit(p);
-    dead = point(p);
-    for (unsigned pass = 0; pass < 2 && !dead; pass++)
-        for (size_t i = 0; i < fx.n && !dead && p->life == life; i++) {
-            const struct effect *e = &fx.list[i];
-            bool timer = e->kind == EFFECT_TIMER;
-            if (timer == (pass == 1) && !(e->kind == EFFECT_SEND && e->early))
-                dead = perform(p, e);
-        }
-out:
-    effects_done(&fx);
+    struct event *e = event_new(w, EVENT_FLUSH, w->now + chance_between(&w->chance, 0, GROUP_MOST));
+    e->proc = p;
+    e->life = p->life;
+    event_push(w, e);
 }
 
 /* Gives an input to a process that is up; one that is paused gets nothing (the caller defers). */

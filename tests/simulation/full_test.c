@@ -20,7 +20,7 @@ static void join(struct world *w, const char *code, const char *parent)
 
 static struct world *tree(uint64_t seed, unsigned items)
 {
-    struct world_options o = {.seed = seed, .config = &options};
+    struct world_options o = {.seed = seed, .config = &options, .group = seed % 2 ? 300 : 0};
     struct world *w = world_full_new(&o, "CEN");
     WORLD_OK(w);
     world_upstream_add(w, "up", items);

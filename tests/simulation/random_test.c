@@ -123,7 +123,8 @@ static uint64_t one_seed(uint64_t seed)
 {
     struct metadata_options with = options;
     with.rehash_ns = seed % 8 ? 0 : options.rehash_ns; /* it is most of the work of a quiet day */
-    struct world_options o = {.seed = seed, .config = &with, .verbose = verbose, .shown_every = 200};
+    struct world_options o = {
+        .seed = seed, .config = &with, .verbose = verbose, .shown_every = 200, .group = seed % 3 ? 500 : 0};
     struct world *w = world_catalogue_new(&o);
     world_add_site(w, "CEN", NULL);
     world_add_site(w, "P01", "CEN");
