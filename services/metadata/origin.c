@@ -446,6 +446,13 @@ static int op_edit(struct metadata *m, struct op *op, struct edits *edits, struc
     return edits_add(edits, one);
 }
 
+static void drop_ops(struct metadata *m, size_t n)
+{
+    if (n) /* there may be no list at all */
+        memmove(m->ops, m->ops + n, (m->n_ops - n) * sizeof *m->ops);
+    m->n_ops -= n;
+}
+
 int origin_ops(struct metadata *m)
 {
     if (m->n_ops == 0 || m->draft ||
@@ -473,8 +480,7 @@ int origin_ops(struct metadata *m)
         command_fail(m, m->ops[i].caller, m->ops[i].command, rc);
         op_done(&m->ops[i]);
     }
-    memmove(m->ops, m->ops + n, (m->n_ops - n) * sizeof *m->ops);
-    m->n_ops -= n;
+    drop_ops(m, n);
     return rc == -ENOMEM || store_txn_error(m->txn) ? rc : 0;
 }
 
@@ -491,8 +497,7 @@ static void answer_ops(struct metadata *m, size_t n)
         command_reply(m, op->caller, op->command, names[op->kind], data, 0);
         op_done(op);
     }
-    memmove(m->ops, m->ops + n, (m->n_ops - n) * sizeof *m->ops);
-    m->n_ops -= n;
+    drop_ops(m, n);
 }
 
 /* Pages that only the old generation had. One that a later step brought back stays. */
@@ -600,8 +605,7 @@ int origin_on_refused(struct metadata *m, const struct frame *f)
         command_fail(m, m->ops[i].caller, m->ops[i].command, rc);
         op_done(&m->ops[i]);
     }
-    memmove(m->ops, m->ops + ops, (m->n_ops - ops) * sizeof *m->ops);
-    m->n_ops -= ops;
+    drop_ops(m, ops);
     origin_drop_draft(m);
     if (of_run)
         return run_failed(m, rc, "%s", err_text(rc));
