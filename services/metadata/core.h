@@ -209,10 +209,11 @@ struct metadata {
     uint64_t next_request;
     uint64_t delivered; /* bytes of answers so far */
     uint64_t window, asked_bytes;
-    double rate;       /* bytes/s, the best of late */
-    bool retarget;     /* the parent no longer has pages of the target, or sent wrong ones */
-    bool replan;       /* the head was looked at since: a new plan, once what is under way has come */
-    unsigned setbacks; /* of those, in a row */
+    double rate;               /* bytes/s, the best of late */
+    bool retarget;             /* the parent no longer has pages of the target, or sent wrong ones */
+    bool replan;               /* the head was looked at since: a new plan, once what is under way has come */
+    unsigned setbacks;         /* of those, in a row */
+    struct mono refused_until; /* the store took no more: until then this site only serves */
 
     struct hop_times hop;
     struct mono waiting_since;
@@ -308,10 +309,12 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l) MUST_CHECK
 int replica_on_head(struct metadata *m, struct request *r, const struct frame *f) MUST_CHECK;
 int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *frame) MUST_CHECK;
 int replica_on_refusal(struct metadata *m, const struct frame *f) MUST_CHECK;
+int replica_on_again(struct metadata *m) MUST_CHECK;
 int replica_boot(struct metadata *m) MUST_CHECK;
 int replica_plan(struct metadata *m) MUST_CHECK; /* what the target still needs, and asks for it */
 int replica_step(struct metadata *m) MUST_CHECK; /* goes on fetching, or activates */
-void replica_rest(struct metadata *m);           /* the state when there is nothing to do */
+bool replica_only_serves(const struct metadata *m);
+void replica_rest(struct metadata *m); /* the state when there is nothing to do */
 void replica_setback(struct metadata *m);
 void replica_wait(struct metadata *m); /* accounts the time since the last step, by reason */
 const char *replica_wait_word(enum wait_reason r);

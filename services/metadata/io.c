@@ -141,6 +141,7 @@ static void restart_core(struct io *io, int code)
     io->core = NULL;
     for (unsigned i = 0; i < TIMERS; i++)
         loop_timer_set(&io->timers[i], (struct mono){0});
+    io->options.store_refused = code == ERR_MAP_FULL;
     int rc = metadata_new(&io->options, io->store, &random_real, &io->core);
     if (rc) {
         stop(io, rc);

@@ -6,6 +6,8 @@
 
 #include "services/metadata/core.h"
 
+#define REFUSED_NS (60 * NS_PER_S)
+
 void metadata_options_default(struct metadata_options *o)
 {
     *o = (struct metadata_options){.poll_interval_ns = 300 * NS_PER_S,
@@ -87,6 +89,8 @@ static int on_start(struct metadata *m)
 {
     struct view v;
     Sitetree__WorkerReady ready = SITETREE__WORKER_READY__INIT;
+    if (m->opt.store_refused)
+        m->refused_until.ns = m->now.ns + REFUSED_NS;
     m->filter_version = meta_get_u64(m->txn, "filter-version");
     if (meta_get(m->txn, "filter", &v) == 0)
         buf_append_view(&m->filter, v);
@@ -115,9 +119,9 @@ static int first_info(struct metadata *m)
         }
         meta_del(m->txn, "draft");
     }
-    if (!rc)
+    if (!rc && !replica_only_serves(m))
         rc = run_start(m);
-    if (!rc && m->central)
+    if (!rc && m->central && !replica_only_serves(m))
         rc = origin_renew(m);
     if (rc)
         return rc;
@@ -198,8 +202,8 @@ static int on_parent_frame(struct metadata *m, const struct frame *f)
         int rc = walk_on_reply(m, r, f);
         return rc ? rc : replica_step(m);
     }
-    case FRAME_SYNC_REQUEST:
-        return run_on_sync_request(m, f, true);
+    case FRAME_SYNC_REQUEST: /* not acknowledged, it is repeated */
+        return replica_only_serves(m) ? 0 : run_on_sync_request(m, f, true);
     case FRAME_REFUSAL: {
         int rc = replica_on_refusal(m, f);
         return rc ? rc : replica_step(m);
@@ -232,7 +236,7 @@ static int on_child_frame(struct metadata *m, struct peer child, const struct fr
 static int on_hint(struct metadata *m, const struct input *in, const struct frame *f)
 {
     if (f->type == FRAME_SYNC_REQUEST)
-        return run_on_sync_request(m, f, true);
+        return replica_only_serves(m) ? 0 : run_on_sync_request(m, f, true);
     if (f->type != FRAME_HINT)
         return 0;
     snprintf(m->hint_topic, sizeof m->hint_topic, "%.*s", (int)in->topic.len,
@@ -266,16 +270,6 @@ static int on_frame(struct metadata *m, const struct input *in)
     return in->from.kind == PEER_CHILD ? on_child_frame(m, in->from, &f) : 0;
 }
 
-static int on_again(struct metadata *m)
-{
-    m->timers[TIMER_AGAIN].ns = 0;
-    if (m->retarget) { /* look at the head first: what is missing was mostly replaced by something newer */
-        replica_poll(m);
-        return 0;
-    }
-    return replica_step(m);
-}
-
 static int on_timer(struct metadata *m, unsigned timer)
 {
     if (timer >= TIMER_COUNT || m->timers[timer].ns == 0 || m->timers[timer].ns > m->now.ns)
@@ -301,7 +295,7 @@ static int on_timer(struct metadata *m, unsigned timer)
         return rc ? rc : replica_step(m);
     }
     case TIMER_AGAIN:
-        return on_again(m);
+        return replica_on_again(m);
     case TIMER_COUNT:
         break;
     }

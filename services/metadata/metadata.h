@@ -10,20 +10,21 @@
 struct metadata;
 
 struct metadata_options {
-    int64_t poll_interval_ns;      /* asks the parent for its head, with jitter; default 300 s */
-    int64_t retry_interval_ns;     /* after a failed run (A22); default 60 min */
-    int64_t stall_ns;              /* a run without progress for this long fails; default 15 min */
-    int64_t schedule_ns;           /* FULL runs at the central site; 0: none; default 24 h */
-    int64_t head_lifetime_ns;      /* expires = issued + this; default 7 days */
-    int64_t request_timeout_ns;    /* of one request on the pull lane; default 20 s */
-    uint32_t window_bytes;         /* most that is asked for and not answered; default 4 MiB */
-    uint32_t chunk_bytes;          /* of one answer; default 64 KiB */
-    uint64_t delta_keep_bytes;     /* per scope, compressed; default 4 MiB */
-    uint32_t delta_keep;           /* per scope, number; default 1000 */
-    int64_t rehash_ns;             /* every page is hashed again within this time; default 7 days; 0: never */
-    bool internet;                 /* an internet catalogue is configured (A26) */
-    uint32_t runs_keep;            /* default 1000 */
-    char apt_dir[256];             /* default /etc/apt: where upstream add --from-system looks */
+    int64_t poll_interval_ns;   /* asks the parent for its head, with jitter; default 300 s */
+    int64_t retry_interval_ns;  /* after a failed run (A22); default 60 min */
+    int64_t stall_ns;           /* a run without progress for this long fails; default 15 min */
+    int64_t schedule_ns;        /* FULL runs at the central site; 0: none; default 24 h */
+    int64_t head_lifetime_ns;   /* expires = issued + this; default 7 days */
+    int64_t request_timeout_ns; /* of one request on the pull lane; default 20 s */
+    uint32_t window_bytes;      /* most that is asked for and not answered; default 4 MiB */
+    uint32_t chunk_bytes;       /* of one answer; default 64 KiB */
+    uint64_t delta_keep_bytes;  /* per scope, compressed; default 4 MiB */
+    uint32_t delta_keep;        /* per scope, number; default 1000 */
+    int64_t rehash_ns;          /* every page is hashed again within this time; default 7 days; 0: never */
+    bool internet;              /* an internet catalogue is configured (A26) */
+    uint32_t runs_keep;         /* default 1000 */
+    bool store_refused; /* the life before ended with ERR_MAP_FULL: nothing new is taken for a minute */
+    char apt_dir[256];  /* default /etc/apt: where upstream add --from-system looks */
     const struct clock *stopwatch; /* only to tell how long work within a step took; NULL: it is told as 0 */
 };
 void metadata_options_default(struct metadata_options *o);
@@ -39,7 +40,7 @@ void metadata_free(struct metadata *m);
 /* One step. txn is a write transaction of its store that the driver commits afterwards, before the late
  * sends; the driver may put several steps into one transaction. On an error (disk, map full, no memory) the
  * driver aborts the transaction, drops the effects and starts the core again from the store (metadata_free,
- * metadata_new, INPUT_START). */
+ * metadata_new, INPUT_START), with store_refused after ERR_MAP_FULL. */
 int metadata_step(
     struct metadata *m, struct store_txn *txn, const struct input *in, struct effects *fx) MUST_CHECK;
 void metadata_set_options(struct metadata *m, const struct metadata_options *opt); /* reload */

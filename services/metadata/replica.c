@@ -19,11 +19,11 @@ void replica_wait(struct metadata *m)
     if (m->waiting_since.ns)
         m->hop.waited_ns[m->waiting_for] += m->now.ns - m->waiting_since.ns;
     m->waiting_since = m->target ? m->now : (struct mono){0};
-    m->waiting_for = !m->parent_up                           ? WAIT_LINK
-                     : m->retarget                           ? WAIT_PAUSE
-                     : store_nearly_full(m->store)           ? WAIT_STORE
-                     : m->n_requests && request_room(m) == 0 ? WAIT_CREDIT
-                                                             : WAIT_PARENT;
+    m->waiting_for = !m->parent_up                                           ? WAIT_LINK
+                     : m->retarget                                           ? WAIT_PAUSE
+                     : store_nearly_full(m->store) || replica_only_serves(m) ? WAIT_STORE
+                     : m->n_requests && request_room(m) == 0                 ? WAIT_CREDIT
+                                                                             : WAIT_PARENT;
 }
 
 static bool expired(const struct metadata *m)
@@ -31,10 +31,19 @@ static bool expired(const struct metadata *m)
     return m->applied && m->wall.ns >= m->applied->expires.ns;
 }
 
+bool replica_only_serves(const struct metadata *m)
+{
+    return m->refused_until.ns > m->now.ns;
+}
+
 void replica_rest(struct metadata *m)
 {
     char t[32];
-    if (m->boot_bad)
+    if (replica_only_serves(m)) {
+        state_set(m, m->applied ? STATE_LIVE : STATE_CONNECT, "store-full",
+            "the store refused a write; tried again in a minute; see sitetree store stat");
+        timer_set(m, TIMER_AGAIN, m->refused_until.ns - m->now.ns);
+    } else if (m->boot_bad)
         state_set(m, STATE_WALK, "repairing", "own pages are damaged: they are fetched again");
     else if (expired(m))
         state_set(m, STATE_STALE, "head-expired", "the head expired at %s; the catalogue is served on",
@@ -104,6 +113,8 @@ static int plan_scope(struct metadata *m, const struct scope_entry *to)
 /* The newest head that is known; or the applied one, where own pages of it are damaged. */
 int replica_plan(struct metadata *m)
 {
+    if (replica_only_serves(m))
+        return 0;
     struct head *to = m->known;
     for (size_t i = 0; !to && i < m->n_scopes; i++)
         if (m->scopes[i]->careful && m->scopes[i]->applied.serial && !m->central)
@@ -353,6 +364,8 @@ static int consider(struct metadata *m, struct head *h, const char *from, bool *
 int replica_on_head(struct metadata *m, struct request *r, const struct frame *f)
 {
     request_end(m, r, f->body.len);
+    if (replica_only_serves(m))
+        return 0;
     bool was_retarget = m->retarget, is_new = false;
     int rc = 0;
     if (f->body.len) {
@@ -384,7 +397,7 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
 
 int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *frame)
 {
-    if (m->central)
+    if (m->central || replica_only_serves(m))
         return 0;
     AUTO_ARENA a;
     arena_init(&a);
@@ -456,6 +469,39 @@ int replica_on_refusal(struct metadata *m, const struct frame *f)
         state_refusal(m, err_fail(ERR_REFUSED, "%.200s: %.200s", no->word, no->text), m->parent);
     replica_setback(m);
     return 0;
+}
+
+/* After a setback, or when the store was full. */
+int replica_on_again(struct metadata *m)
+{
+    m->timers[TIMER_AGAIN].ns = 0;
+    if (replica_only_serves(m)) {
+        replica_rest(m);
+        return 0;
+    }
+    if (m->refused_until.ns) { /* what the start has left out */
+        m->refused_until.ns = 0;
+        int rc = run_start(m);
+        if (!rc && m->central)
+            rc = origin_renew(m);
+        if (rc)
+            return rc;
+    }
+    if (m->central) {
+        replica_rest(m);
+        return 0;
+    }
+    if (m->retarget) { /* look at the head first: what is missing was mostly replaced by something newer */
+        replica_poll(m);
+        return 0;
+    }
+    int rc = 0;
+    if (!m->target) {
+        replica_rest(m);
+        replica_poll(m);
+        rc = replica_plan(m);
+    }
+    return rc ? rc : replica_step(m);
 }
 
 int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)

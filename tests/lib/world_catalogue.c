@@ -148,11 +148,13 @@ static void on_commit(struct world_process *p)
 static int make(struct world_process *p, struct store *store, const struct random_source *random,
     const void *config, void **ret_core)
 {
-    (void)p;
     struct metadata_options opt;
     metadata_options_default(&opt);
+    if (config)
+        opt = *(const struct metadata_options *)config;
+    opt.store_refused = p->died_of == ERR_MAP_FULL;
     struct metadata *m;
-    int rc = metadata_new(config ? config : &opt, store, random, &m);
+    int rc = metadata_new(&opt, store, random, &m);
     if (rc == 0)
         *ret_core = m;
     return rc;

@@ -78,6 +78,7 @@ struct world_process {
     const void *config;
     unsigned life; /* grows at each start and each death */
     unsigned starts, short_lives;
+    int died_of; /* of the step that failed last; 0 after anything else */
     int64_t booted;
     struct chance chance;
     struct random_source random;

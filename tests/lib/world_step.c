@@ -220,6 +220,7 @@ void process_end(struct world_process *p)
     p->core = NULL;
     p->starting = false;
     p->life++;
+    p->died_of = 0;
     effects_reset(&p->fx);
     effects_done(&p->late);
     store_abort(p->txn);
@@ -227,9 +228,12 @@ void process_end(struct world_process *p)
     memset(p->timers, 0, sizeof p->timers);
 }
 
-/* Doubles while the starts follow closely, up to a minute. */
+/* A full store only needs another life of the core. Else it doubles while the starts follow closely, to a
+ * minute. */
 static int64_t backoff(struct world_process *p)
 {
+    if (p->died_of == ERR_MAP_FULL && p->w->now - p->booted > 10 * NS_PER_S)
+        return IPC_LATENCY;
     if (p->w->now - p->booted > 5 * 60 * NS_PER_S)
         p->short_lives = 0;
     else if (p->short_lives < 6)
@@ -257,6 +261,7 @@ static void step_failed(struct world_process *p, int rc)
         return;
     }
     process_end(p);
+    p->died_of = rc;
     store_crash(p->store);
     process_start(p, backoff(p));
 }

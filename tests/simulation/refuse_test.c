@@ -181,6 +181,42 @@ static void s022_altered_deltas_and_hints_are_refused(void **state)
     }
 }
 
+/* A store that grows full by its own growth: nothing new is fetched from 85 % on, the cause is named, and
+ * what is there is served. A larger one is all that it takes. */
+static void s023_full_store(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(25, &options, 4000);
+    struct store_stat stat;
+    store_stat(world_store(w, "P01"), &stat);
+    world_crash(w, "P01");
+    world_resize_store(w, "P01", stat.used_bytes + stat.used_bytes / 3);
+    world_restart(w, "P01");
+    for (unsigned i = 0; i < 6; i++) {
+        world_upstream_churn(w, "up", 700, 10, 5);
+        scenario_sync(w, true);
+        world_run_for(w, 10 * MINUTE);
+        WORLD_OK(w);
+    }
+    WORLD_TRUE(w, !world_converged(w));
+    assert_string_equal(world_status(w, "P01").cause, "store-full");
+    assert_true(world_shown(w, "B11", false).generation == world_shown(w, "P01", false).generation);
+    json_t *j = world_call(w, "P01", "catalogue.list", json_pack("{s:i}", "limit", 10)); /* it serves on */
+    WORLD_TRUE(w, json_array_size(json_object_get(json_object_get(j, "data"), "updates")) == 10);
+    json_decref(j);
+    world_add_site(w, "B12", "P01"); /* also whoever is new */
+    world_start(w);
+    world_run_for(w, MINUTE);
+    assert_true(world_shown(w, "B12", false).generation == world_shown(w, "P01", false).generation);
+    world_crash(w, "P01");
+    world_resize_store(w, "P01", 64u << 20);
+    world_restart(w, "P01");
+    scenario_converge(w, 10 * MINUTE);
+    scenario_equal(w);
+    scenario_verify(w, "P01");
+    world_free(w);
+}
+
 /* Somebody else filled the disk: no write succeeds at all. */
 static void s023_no_write_succeeds(void **state)
 {
@@ -239,6 +275,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s021_damage_is_found_at_boot),
         cmocka_unit_test(s022_altered_pages_are_refused),
         cmocka_unit_test(s022_altered_deltas_and_hints_are_refused),
+        cmocka_unit_test(s023_full_store),
         cmocka_unit_test(s023_no_write_succeeds),
         cmocka_unit_test(s023_failing_writes),
     };
