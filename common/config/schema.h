@@ -52,6 +52,10 @@
         "Number of deltas that are kept for each scope.")                                                    \
     X(CONFIG_REHASH_INTERVAL, "rehash_interval", CONFIG_TYPE_DURATION, "7d", "1m", "366d", true,             \
         "Within this time every stored page is read and hashed again.")                                      \
+    X(CONFIG_GUARD, "guard", CONFIG_TYPE_NUMBER, "20", "0", "100", true,                                     \
+        "A full run that takes away more percent of a scope waits for sync approve; 0 asks never.")          \
+    X(CONFIG_EXPIRED_KEEP, "expired_keep", CONFIG_TYPE_DURATION, "90d", "0", "3660d", true,                  \
+        "Expired updates stay in the catalogue for this long; 0 keeps them for ever.")                       \
     X(CONFIG_INTERNET, "internet", CONFIG_TYPE_FLAG, "no", "", "", true,                                     \
         "Whether a sync run has the phase INTERNET.")                                                        \
     X(CONFIG_RUNS_KEEP, "runs_keep", CONFIG_TYPE_NUMBER, "1000", "10", "1000000", true,                      \

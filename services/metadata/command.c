@@ -92,6 +92,23 @@ static int sync_cancel(struct metadata *m, json_t *args, json_t **ret_data)
     return rc;
 }
 
+static int sync_decide(struct metadata *m, json_t *args, bool approve, json_t **ret_data)
+{
+    const char *run = arg_text(args, "run");
+    uint64_t number = run ? run_number(run) : m->run ? m->run->number : 0;
+    char id[32];
+    int rc = run_decide(m, number, approve);
+    if (!rc)
+        *ret_data =
+            json_pack("{s:s, s:s}", "run", run_id(number, id), "decision", approve ? "approved" : "rejected");
+    return rc;
+}
+
+static int not_central(struct metadata *m, const char *what)
+{
+    return err_fail(ERR_NOT_CENTRAL, "%s at the central site %s; this is %s", what, m->top, m->site);
+}
+
 static int publish(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
 {
     const char *text = arg_text(args, "json"), *publisher = arg_text(args, "publisher");
@@ -164,6 +181,14 @@ static int run_command(
         rc = sync_now(m, args, &data);
     else if (strcmp(name, "sync.cancel") == 0)
         rc = sync_cancel(m, args, &data);
+    else if (strcmp(name, "sync.approve") == 0 || strcmp(name, "sync.reject") == 0)
+        rc = sync_decide(m, args, strcmp(name, "sync.approve") == 0, &data);
+    else if (strcmp(name, "plan") == 0)
+        return m->central ? run_plan(m, caller, command, args) : not_central(m, "a run is planned");
+    else if (strcmp(name, "epoch.new") == 0)
+        return m->central ? origin_epoch(m, caller, command) : not_central(m, "an epoch is opened");
+    else if (strcmp(name, "repair") == 0)
+        rc = replica_repair(m, arg_flag(args, "dry_run"), &data, &exit);
     else if (strcmp(name, "upstream.add") == 0)
         rc = upstream_add(m, args, &data);
     else if (strcmp(name, "upstream.remove") == 0)

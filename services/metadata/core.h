@@ -125,8 +125,14 @@ struct run {
     char reason[512];
     const char *result; /* succeeded failed cancelled, NULL while it runs */
     bool waits;         /* for a draft of another cause */
-    json_t *phases;     /* [{phase, started, seconds, items, bytes}] */
-    bool succeeded;     /* 6702 was raised */
+    bool guarded;       /* takes so much away that an operator has to agree */
+    bool approved;
+    bool plan;          /* tells what it would do, and does nothing */
+    struct peer caller; /* who asked for the plan */
+    uint64_t command;
+    json_t *filter; /* of the plan; NULL: the one in force */
+    json_t *phases; /* [{phase, started, seconds, items, bytes}] */
+    bool succeeded; /* 6702 was raised */
     /* central: the upstreams still to do, and what they gave */
     char **todo;
     size_t n_todo, next_todo;
@@ -155,12 +161,13 @@ struct draft {
     json_t *cursors; /* upstream -> cursor, stored in the transaction of the generation; NULL without a run */
     uint64_t added, changed, removed, expired;
     size_t ops; /* how many of m->ops are in it */
-    bool of_run, urgent;
+    bool of_run, urgent, new_epoch;
+    uint64_t bytes; /* that the pages and deltas will take on a link */
 };
 
 /* A change that an operator asked for one by one (update publish, expire, remove). Answered when it is
  * published. */
-enum op_kind { OP_PUT, OP_EXPIRE, OP_REMOVE };
+enum op_kind { OP_PUT, OP_EXPIRE, OP_REMOVE, OP_EPOCH };
 struct op {
     enum op_kind kind;
     char scope[SCOPE_NAME_MAX + 1];
@@ -223,6 +230,7 @@ struct metadata {
     struct delivery deliveries[DELIVERIES];
     uint64_t n_deliveries;
     bool committed_pending;
+    enum lane_class hint_lane;
     char hint_topic[200]; /* of the hint being worked on: it is relayed under the same */
 
     struct child *children;
@@ -320,6 +328,8 @@ void replica_wait(struct metadata *m); /* accounts the time since the last step,
 const char *replica_wait_word(enum wait_reason r);
 void replica_poll(struct metadata *m);
 int replica_on_expiry(struct metadata *m) MUST_CHECK;
+/* Own pages are read and hashed; bad ones are deleted and fetched again (dry: only counted). */
+int replica_repair(struct metadata *m, bool dry, json_t **ret_data, int *ret_exit) MUST_CHECK;
 int replica_rehash(struct metadata *m) MUST_CHECK;
 /* catchup.c */
 int catchup_plan(
@@ -351,7 +361,8 @@ struct edits {
     struct buf *bufs; /* values made here */
     size_t n_bufs;
     uint64_t added, changed, removed, expired, bytes;
-    int64_t live; /* by how much the number of active records changes */
+    uint64_t lost; /* of those: taken away because the upstream no longer has them */
+    int64_t live;  /* by how much the number of active records changes */
 };
 struct edit {
     struct view key, value;
@@ -364,11 +375,16 @@ void edits_done(struct edits *e);
  * bytes. */
 int view_compare(struct metadata *m, struct scope *s, const struct source_set *set, enum run_kind kind,
     struct edits *into) MUST_CHECK;
+/* Of an upstream that has not changed: only the expired updates whose time is over. */
+int view_retire(struct metadata *m, struct scope *s, struct edits *into) MUST_CHECK;
 bool filter_match(json_t *filter, const struct source_item *item);
 /* origin.c: generations. One draft at a time: made, signed by the node, published. */
 int origin_view(
     struct metadata *m, struct run *run) MUST_CHECK; /* makes m->draft, or leaves it NULL: nothing changed */
-int origin_renew(struct metadata *m) MUST_CHECK;     /* the same catalogue under a fresh head */
+int origin_plan(struct metadata *m, struct run *run, json_t **ret_data, int *ret_exit) MUST_CHECK;
+int origin_epoch(struct metadata *m, struct peer caller,
+    uint64_t command) MUST_CHECK;                /* the same catalogue in a new epoch */
+int origin_renew(struct metadata *m) MUST_CHECK; /* the same catalogue under a fresh head */
 int origin_on_signed(struct metadata *m, const struct frame *f) MUST_CHECK;
 int origin_on_refused(struct metadata *m, const struct frame *f) MUST_CHECK;
 void origin_drop_draft(struct metadata *m);
@@ -391,6 +407,8 @@ int run_on_ack(struct metadata *m, struct peer child, const struct frame *f) MUS
 int run_on_child(struct metadata *m, const Sitetree__LinkState *l) MUST_CHECK;
 int run_on_applied(struct metadata *m) MUST_CHECK; /* the child's run may have reached its generation */
 int run_on_link_back(struct metadata *m) MUST_CHECK;
+int run_decide(struct metadata *m, uint64_t number, bool approve) MUST_CHECK; /* of a guarded run */
+int run_plan(struct metadata *m, struct peer caller, uint64_t command, json_t *args) MUST_CHECK;
 int run_cancel(struct metadata *m, uint64_t number) MUST_CHECK;
 void run_progress(struct metadata *m, uint64_t items, uint64_t bytes);
 json_t *run_json(struct metadata *m, const struct run *r);

@@ -63,6 +63,8 @@ void io_metadata_options(const struct config *c, struct metadata_options *o)
     o->delta_keep_bytes = config_bytes(c, CONFIG_DELTA_KEEP_BYTES);
     o->delta_keep = (uint32_t)config_number(c, CONFIG_DELTA_KEEP);
     o->rehash_ns = config_duration_ns(c, CONFIG_REHASH_INTERVAL);
+    o->guard_percent = (uint32_t)config_number(c, CONFIG_GUARD);
+    o->expired_keep_ns = config_duration_ns(c, CONFIG_EXPIRED_KEEP);
     o->internet = config_flag(c, CONFIG_INTERNET);
     o->runs_keep = (uint32_t)config_number(c, CONFIG_RUNS_KEEP);
     snprintf(o->apt_dir, sizeof o->apt_dir, "%s", config_text(c, CONFIG_APT_DIR));

@@ -22,6 +22,8 @@ void metadata_options_default(struct metadata_options *o)
         .delta_keep = 1000,
         .rehash_ns = 7 * 86400 * NS_PER_S,
         .runs_keep = 1000,
+        .guard_percent = 20,
+        .expired_keep_ns = 90 * 86400 * NS_PER_S,
         .apt_dir = "/etc/apt"};
 }
 
@@ -241,6 +243,7 @@ static int on_hint(struct metadata *m, const struct input *in, const struct fram
         return 0;
     snprintf(m->hint_topic, sizeof m->hint_topic, "%.*s", (int)in->topic.len,
         in->topic.len ? (const char *)in->topic.data : "");
+    m->hint_lane = f->lane == CLASS_RECALL ? CLASS_RECALL : CLASS_HEAD;
     struct blob *copy = in->frame ? blob_ref(in->frame) : blob_new(in->body.data, in->body.len);
     int rc = copy ? replica_on_hint(m, f, copy) : -ENOMEM;
     blob_free(copy);

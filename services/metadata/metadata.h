@@ -23,8 +23,12 @@ struct metadata_options {
     int64_t rehash_ns;          /* every page is hashed again within this time; default 7 days; 0: never */
     bool internet;              /* an internet catalogue is configured (A26) */
     uint32_t runs_keep;         /* default 1000 */
-    bool store_refused; /* the life before ended with ERR_MAP_FULL: nothing new is taken for a minute */
-    char apt_dir[256];  /* default /etc/apt: where upstream add --from-system looks */
+    bool store_refused;      /* the life before ended with ERR_MAP_FULL: nothing new is taken for a minute */
+    uint32_t guard_percent;  /* a FULL run that takes away more of a scope waits for approval; default 20; 0:
+                                never */
+    int64_t expired_keep_ns; /* expired updates stay this long, then they are removed; default 90 days; 0: for
+                                ever */
+    char apt_dir[256];       /* default /etc/apt: where upstream add --from-system looks */
     const struct clock *stopwatch; /* only to tell how long work within a step took; NULL: it is told as 0 */
 };
 void metadata_options_default(struct metadata_options *o);

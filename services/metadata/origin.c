@@ -165,6 +165,7 @@ static int add_step(
     changes_done(&changes);
     if (rc)
         return rc;
+    d->bytes += delta ? packed.len : t.bytes_written;
     e->serial++;
     e->tree = now;
     if (!delta) { /* who is behind this walks */
@@ -223,25 +224,34 @@ static int add_edits(struct metadata *m, struct draft *d, const char *scope, str
     return rc ? rc : trim_deltas(m, d->scope[row], e);
 }
 
+/* Random, and stored before its first use: a life that signs and dies must not begin another one. */
+static void new_epoch(struct metadata *m, struct head *h)
+{
+    struct view v;
+    if (meta_get(m->txn, "next-epoch", &v) == 0 && epoch_from_view(v, &h->epoch) == 0)
+        return;
+    m->random->fill(m->random->ctx, h->epoch.b, sizeof h->epoch.b);
+    meta_put(m->txn, "next-epoch", view_of(h->epoch.b, sizeof h->epoch.b));
+}
+
 /* The payload, and its way to the node, which holds the head key. */
 static int draft_sign(struct metadata *m)
 {
     struct draft *d = m->draft;
     struct head *h = d->head;
-    if (m->applied) {
+    bool same_epoch = m->applied && !d->new_epoch;
+    if (same_epoch) {
         h->epoch = m->applied->epoch;
-        h->epoch_counter = m->applied->epoch_counter;
         h->previous = m->applied->hash;
     } else {
-        struct view
-            v; /* stored before its first use: a life that signs and dies must not begin another one */
-        if (meta_get(m->txn, "first-epoch", &v) || epoch_from_view(v, &h->epoch)) {
-            m->random->fill(m->random->ctx, h->epoch.b, sizeof h->epoch.b);
-            meta_put(m->txn, "first-epoch", view_of(h->epoch.b, sizeof h->epoch.b));
-        }
-        h->epoch_counter = 1;
+        new_epoch(m, h);
     }
-    h->generation = (m->applied ? m->applied->generation : 0) + 1 + m->sign_skips;
+    /* skips: what the node has signed, or heard of from below, in a life that this store does not remember */
+    h->epoch_counter = same_epoch   ? m->applied->epoch_counter
+                       : m->applied ? m->applied->epoch_counter + 1 + m->sign_skips
+                                    : 1;
+    h->generation =
+        (m->applied ? m->applied->generation : 0) + 1 + (same_epoch || !m->applied ? m->sign_skips : 0);
     h->issued = m->wall;
     if (m->applied && h->issued.ns <= m->applied->issued.ns)
         h->issued.ns = m->applied->issued.ns + 1; /* a clock that was set back */
@@ -313,6 +323,31 @@ static json_t *cursor_json(struct metadata *m, const char *version)
     return json_pack("{s:s, s:I}", "version", version, "filter", (json_int_t)m->filter_version);
 }
 
+/* When which serial came, once an hour: tells how long an expired update has been there (view.c). */
+static void serial_times_put(struct metadata *m, const struct draft *d)
+{
+    for (size_t i = 0; i < d->head->n_scopes; i++) {
+        struct scope *s = d->scope[i];
+        char prefix[64], name[96];
+        struct view key, value;
+        if (d->head->scopes[i].serial == s->applied.serial)
+            continue;
+        snprintf(prefix, sizeof prefix, "serial-time/%u/", s->id);
+        int64_t at = m->wall.ns;
+        if (store_last(m->txn, TABLE_META, view_str(prefix), &key, &value) == 0) {
+            struct reader r = reader_of(value);
+            int64_t last = (int64_t)read_be64(&r);
+            if (at - last < 3600 * NS_PER_S) /* the row of this hour takes the newer serial */
+                at = last;
+        }
+        AUTO_BUF b = {0};
+        buf_be64(&b, (uint64_t)at);
+        buf_be64(&b, d->head->scopes[i].serial);
+        snprintf(name, sizeof name, "%s%016llx", prefix, (unsigned long long)at);
+        meta_put(m->txn, name, buf_view(&b));
+    }
+}
+
 static void cursors_put(struct metadata *m, json_t *cursors, bool full)
 {
     const char *name;
@@ -335,45 +370,164 @@ static bool renewal_due(const struct metadata *m)
     return !m->applied || m->wall.ns - m->applied->issued.ns > m->opt.head_lifetime_ns / 4;
 }
 
-int origin_view(struct metadata *m, struct run *run)
+/* The edits of every set; *ret_lost: the scope that loses more than the guard lets pass, NULL: none. */
+static int compare_sets(struct metadata *m, struct run *run, struct edits *edits, const char **ret_lost)
 {
-    INVARIANT(!m->draft);
-    struct draft *d = draft_new(m);
-    if (!d)
-        return -ENOMEM;
-    d->of_run = true;
-    d->full = run->kind == RUN_FULL;
-    d->cursors = json_object();
-    bool changed = false;
+    *ret_lost = NULL;
+    for (size_t i = 0; i < run->n_sets; i++) {
+        struct source_set *set = run->sets[i];
+        if (set->unchanged && !set->scope[0])
+            continue;
+        struct scope *s = state_scope(m, set->scope);
+        int rc = !s                                    ? -ENOMEM
+                 : !set->unchanged                     ? view_compare(m, s, set, run->kind, &edits[i])
+                 : run->kind == RUN_FULL && !run->plan ? view_retire(m, s, &edits[i])
+                                                       : 0;
+        if (rc)
+            return rc;
+        uint64_t live = s->applied.live;
+        if (m->opt.guard_percent && live && edits[i].lost * 100 > live * m->opt.guard_percent) {
+            *ret_lost = set->scope;
+            snprintf(run->reason, sizeof run->reason,
+                "%s would lose %llu of %llu updates, more than %u %%: sitetree sync approve or reject",
+                set->scope, (unsigned long long)edits[i].lost, (unsigned long long)live,
+                m->opt.guard_percent);
+        }
+    }
+    return 0;
+}
+
+static int fill_draft(
+    struct metadata *m, struct draft *d, struct run *run, struct edits *edits, bool *ret_changed)
+{
     int rc = 0;
     for (size_t i = 0; !rc && i < run->n_sets; i++) {
         struct source_set *set = run->sets[i];
-        struct edits edits = {0};
-        if (!set->unchanged) {
-            struct scope *s = state_scope(m, set->scope);
-            rc = s ? view_compare(m, s, set, run->kind, &edits) : -ENOMEM;
-            if (!rc)
-                rc = err_wrap(add_edits(m, d, set->scope, &edits), "%s", set->scope);
+        *ret_changed = *ret_changed || edits[i].n;
+        if (edits[i].n || !set->unchanged)
+            rc = err_wrap(add_edits(m, d, set->scope, &edits[i]), "%s", set->scope);
+        if (!set->unchanged)
             own_scope(m, run->set_names[i], set->scope);
-            changed = changed || edits.n;
-            edits_done(&edits);
-        }
         json_object_set_new(d->cursors, run->set_names[i], cursor_json(m, set->version));
         run_progress(m, set->n, 0);
     }
-    if (!rc && d->full)
-        rc = drop_orphans(m, d, &changed);
-    run->added = d->added;
-    run->changed = d->changed;
-    run->removed = d->removed;
-    run->expired = d->expired;
-    bool new_scope = m->applied && d->head->n_scopes != m->applied->n_scopes;
+    if (!rc && d->full && !run->plan)
+        rc = drop_orphans(m, d, ret_changed);
+    return rc;
+}
+
+static void edits_free(struct edits *edits, size_t n)
+{
+    for (size_t i = 0; edits && i < n; i++)
+        edits_done(&edits[i]);
+    free(edits);
+}
+
+int origin_view(struct metadata *m, struct run *run)
+{
+    INVARIANT(!m->draft);
+    struct edits *edits = calloc(run->n_sets + 1, sizeof *edits);
+    const char *lost;
+    int rc = edits ? compare_sets(m, run, edits, &lost) : -ENOMEM;
+    if (!rc && lost && run->kind == RUN_FULL && !run->approved) {
+        run->guarded = true;
+        edits_free(edits, run->n_sets);
+        return 0;
+    }
+    if (!rc && !run->code)
+        run->reason[0] = 0;
+    struct draft *d = rc ? NULL : draft_new(m);
+    bool changed = false;
+    if (d) {
+        d->of_run = true;
+        d->full = run->kind == RUN_FULL;
+        d->cursors = json_object();
+        rc = fill_draft(m, d, run, edits, &changed);
+        run->added = d->added;
+        run->changed = d->changed;
+        run->removed = d->removed;
+        run->expired = d->expired;
+    } else if (!rc) {
+        rc = -ENOMEM;
+    }
+    edits_free(edits, run->n_sets);
+    bool new_scope = d && m->applied && d->head->n_scopes != m->applied->n_scopes;
     if (!rc && (changed || new_scope || renewal_due(m)))
         return draft_sign(m);
     if (!rc)
         cursors_put(m, d->cursors, d->full);
     origin_drop_draft(m);
     return rc;
+}
+
+/* What was written to find out is taken away again. */
+static int undo_plan(struct metadata *m, struct draft *d)
+{
+    for (size_t i = 0; i < d->head->n_scopes; i++) {
+        struct scope *s = d->scope[i];
+        uint64_t deleted;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = tree_sweep(&t, s->applied.serial ? &s->applied.tree : NULL, &deleted);
+        if (rc)
+            return rc;
+        state_scope_serial_put(m, s, s->applied.serial);
+    }
+    for (size_t i = 0; i < d->n_deltas; i++) {
+        struct key12 k = key_delta(d->deltas[i].scope->id, d->deltas[i].serial);
+        store_del(m->txn, TABLE_DELTAS, KEY(k));
+    }
+    meta_del(m->txn, "draft");
+    return store_txn_error(m->txn);
+}
+
+/* Everything a run does but for signing and publishing, so the bytes are those that the links will carry. */
+int origin_plan(struct metadata *m, struct run *run, json_t **ret_data, int *ret_exit)
+{
+    struct edits *edits = calloc(run->n_sets + 1, sizeof *edits);
+    json_t *scopes = json_array();
+    const char *lost = NULL;
+    struct buf in_force = m->filter;
+    char *filter = run->filter ? json_dumps(run->filter, JSON_COMPACT) : NULL;
+    if (filter)
+        m->filter = (struct buf){.data = (uint8_t *)filter, .len = strlen(filter)};
+    int rc = edits ? compare_sets(m, run, edits, &lost) : -ENOMEM;
+    m->filter = in_force;
+    free(filter);
+    struct draft *d = rc ? NULL : draft_new(m);
+    uint64_t items = 0;
+    if (!rc && !d)
+        rc = -ENOMEM;
+    if (d)
+        d->cursors = json_object();
+    for (size_t i = 0; !rc && i < run->n_sets; i++) {
+        uint64_t before = d->bytes;
+        rc = add_edits(m, d, run->sets[i]->scope, &edits[i]);
+        items += edits[i].n;
+        json_array_append_new(
+            scopes, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "scope", run->sets[i]->scope, "add",
+                        (json_int_t)edits[i].added, "change", (json_int_t)edits[i].changed, "remove",
+                        (json_int_t)edits[i].removed, "expire", (json_int_t)edits[i].expired, "items",
+                        (json_int_t)edits[i].n, "bytes", (json_int_t)(d->bytes - before)));
+    }
+    if (!rc)
+        *ret_data = json_pack("{s:O, s:I, s:I, s:b, s:s?}", "scopes", scopes, "items", (json_int_t)items,
+            "bytes", (json_int_t)d->bytes, "guarded", lost != NULL, "guard", lost ? run->reason : NULL);
+    *ret_exit = items ? 3 : 0;
+    if (d && rc != -ENOMEM && !store_txn_error(m->txn)) {
+        int undone = undo_plan(m, d);
+        rc = rc ? rc : undone;
+    }
+    origin_drop_draft(m);
+    edits_free(edits, run->n_sets);
+    json_decref(scopes);
+    return rc;
+}
+
+int origin_epoch(struct metadata *m, struct peer caller, uint64_t command)
+{
+    struct op op = {.kind = OP_EPOCH, .command = command, .caller = caller};
+    return origin_op(m, op);
 }
 
 int origin_renew(struct metadata *m)
@@ -424,6 +578,8 @@ static struct scope *scope_of(struct metadata *m, struct view id, struct record 
 
 static int op_edit(struct metadata *m, struct op *op, struct edits *edits, struct buf *keep)
 {
+    if (op->kind == OP_EPOCH)
+        return 0;
     struct record r = {0};
     struct scope *s = scope_of(m, buf_view(&op->id), &r, keep);
     struct edit one = {.key = buf_view(&op->id)};
@@ -470,6 +626,7 @@ int origin_ops(struct metadata *m)
         if (!rc && edits.n)
             rc = add_edits(m, d, m->ops[i].scope, &edits);
         d->urgent = d->urgent || m->ops[i].kind == OP_EXPIRE;
+        d->new_epoch = d->new_epoch || m->ops[i].kind == OP_EPOCH;
         edits_done(&edits);
     }
     d->ops = n;
@@ -488,8 +645,10 @@ static void answer_ops(struct metadata *m, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         struct op *op = &m->ops[i];
-        json_t *id = json_stringn((const char *)op->id.data, op->id.len);
-        static const char *const names[] = {"update-publish", "update-expire", "update-remove"};
+        char epoch[33];
+        json_t *id = op->kind == OP_EPOCH ? json_string(hex_encode(m->applied->epoch.b, 16, epoch))
+                                          : json_stringn((const char *)op->id.data, op->id.len);
+        static const char *const names[] = {"update-publish", "update-expire", "update-remove", "epoch-new"};
         json_t *data = op->kind == OP_PUT ? json_pack("{s:[o], s:I, s:n}", "ids", id, "generation",
                                                 (json_int_t)m->applied->generation, "run")
                                           : json_pack("{s:o, s:I, s:n}", "id", id, "generation",
@@ -567,8 +726,10 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
     }
     if (d->cursors)
         cursors_put(m, d->cursors, d->full);
+    serial_times_put(m, d);
     m->hop = (struct hop_times){
         .generation = h->generation, .requested = d->made, .verified = m->wall, .issued = h->issued};
+    meta_del(m->txn, "next-epoch");
     state_apply(m, h);
     timer_set(m, TIMER_EXPIRY, m->opt.head_lifetime_ns / 4 + NS_PER_S);
     event_note(m, "head.published", NULL, 0, "generation %llu, %llu records in %zu scopes",
@@ -594,7 +755,8 @@ int origin_on_refused(struct metadata *m, const struct frame *f)
     if (!m->draft || f->request != m->draft->request)
         return 0;
     Sitetree__Refusal *no = FRAME_UNPACK(&a, f, refusal, &rc);
-    if (no && no->code == ERR_ROLLBACK && m->sign_skips < 1000) {
+    if (no && (no->code == ERR_ROLLBACK || (no->code == ERR_EPOCH && m->draft->new_epoch)) &&
+        m->sign_skips < 1000) {
         m->sign_skips++;
         return draft_sign(m);
     }

@@ -224,7 +224,7 @@ bool page_pack_late(const struct stored_page *p, struct buf *out)
     return zstd_pack(p->data, PAGE_LEVEL, out) == 0 && out->len - before < p->raw_len;
 }
 
-void page_put(struct store_txn *t, uint32_t scope, struct place p, const struct hash *hash,
+size_t page_put(struct store_txn *t, uint32_t scope, struct place p, const struct hash *hash,
     enum page_kind kind, struct view raw, const struct view *data, struct view record_hashes, bool later)
 {
     static __thread struct buf packed; /* kept between calls: one page after the other is compressed */
@@ -241,7 +241,7 @@ void page_put(struct store_txn *t, uint32_t scope, struct place p, const struct 
     uint8_t *out =
         store_put_reserve(t, TABLE_PAGES, KEY(k), STORED_HEADER_LEN + record_hashes.len + body.len);
     if (!out)
-        return;
+        return body.len;
     uint16_t n = (uint16_t)(record_hashes.len / 32);
     out[0] = (uint8_t)(kind | (compressed ? KIND_COMPRESSED : 0));
     for (int i = 0; i < 4; i++)
@@ -251,4 +251,5 @@ void page_put(struct store_txn *t, uint32_t scope, struct place p, const struct 
     if (record_hashes.len)
         memcpy(out + STORED_HEADER_LEN, record_hashes.data, record_hashes.len);
     memcpy(out + STORED_HEADER_LEN + record_hashes.len, body.data, body.len);
+    return body.len;
 }

@@ -79,7 +79,7 @@ int page_verify(const uint8_t salt[16], struct place p, const struct subtree *wa
 /* Stores a page. data: as it came, compressed or the same as raw; NULL: raw is compressed here, or with later
  * set stored as it is, to be compressed when it is first served (most pages that a delta changes never are).
  */
-void page_put(struct store_txn *t, uint32_t scope, struct place p, const struct hash *hash,
+size_t page_put(struct store_txn *t, uint32_t scope, struct place p, const struct hash *hash,
     enum page_kind kind, struct view raw, const struct view *data, struct view record_hashes, bool later);
 /* The compressed bytes of a leaf that is stored raw, appended to out; false: it stays as it is. */
 bool page_pack_late(const struct stored_page *p, struct buf *out);

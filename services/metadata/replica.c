@@ -48,6 +48,8 @@ void replica_rest(struct metadata *m)
     else if (expired(m))
         state_set(m, STATE_STALE, "head-expired", "the head expired at %s; the catalogue is served on",
             wall_text(m->applied->expires, t));
+    else if (m->central && m->run && m->run->guarded)
+        state_set(m, STATE_LIVE, "mass-change-guard", "%s", m->run->reason);
     else if (m->central)
         state_set(m, m->applied ? STATE_LIVE : STATE_BOOT, "", "%s", "");
     else if (!m->parent_up)
@@ -312,7 +314,7 @@ static int step(struct metadata *m, struct blob *hint)
         if (rc)
             return rc;
         if (hint)
-            effects_publish(m->fx, m->hint_topic, CLASS_HEAD, blob_ref(hint), true);
+            effects_publish(m->fx, m->hint_topic, m->hint_lane, blob_ref(hint), true);
         else if (!repair)
             serve_publish(m, deltas, n, false);
         free(deltas);
@@ -589,6 +591,44 @@ int replica_boot(struct metadata *m)
     if (m->opt.rehash_ns)
         timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
     return 0;
+}
+
+int replica_repair(struct metadata *m, bool dry, json_t **ret_data, int *ret_exit)
+{
+    json_t *scopes = json_array();
+    uint64_t bad = 0;
+    if (m->central && !dry) {
+        json_decref(scopes);
+        return err_fail(
+            ERR_NOT_FOUND, "the central site has no parent to fetch pages from: sitetree backup restore");
+    }
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        struct tree_report r;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, true, !dry, &r) : 0;
+        if (rc) {
+            json_decref(scopes);
+            return rc;
+        }
+        if (!s->applied.serial || !r.bad)
+            continue;
+        bad += r.bad;
+        char path[17];
+        json_array_append_new(
+            scopes, json_pack("{s:s, s:I, s:I, s:s}", "scope", s->name, "pages", (json_int_t)r.bad, "of",
+                        (json_int_t)r.pages, "first", hex_encode(r.first_bad.path, 8, path)));
+        if (!dry)
+            s->careful = m->boot_bad = true;
+    }
+    *ret_data = json_pack("{s:s, s:I, s:o, s:b}", "site", m->site, "bad", (json_int_t)bad, "scopes", scopes,
+        "fetching", bad && !dry);
+    *ret_exit = bad ? 3 : 0;
+    if (!bad || dry)
+        return 0;
+    int rc = m->target ? 0 : replica_plan(m);
+    return rc ? rc : replica_step(m);
 }
 
 /* In the background: a few pages each minute, so that all are read and hashed again within the configured

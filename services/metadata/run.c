@@ -42,6 +42,7 @@ void run_free(struct run *r)
     free(r->sets);
     free(r->set_names);
     json_decref(r->phases);
+    json_decref(r->filter);
     free(r);
 }
 
@@ -84,6 +85,7 @@ json_t *run_json(struct metadata *m, const struct run *r)
     json_object_set_new(j, "result", r->result ? json_string(r->result) : json_null());
     json_object_set_new(j, "code", r->code ? json_string(err_word(r->code)) : json_null());
     json_object_set_new(j, "reason", r->reason[0] ? json_string(r->reason) : json_null());
+    json_object_set_new(j, "waits_for", r->guarded ? json_string("approval") : json_null());
     json_object_set_new(j, "added", json_integer((json_int_t)r->added));
     json_object_set_new(j, "changed", json_integer((json_int_t)r->changed));
     json_object_set_new(j, "removed", json_integer((json_int_t)r->removed));
@@ -331,6 +333,25 @@ static char *cursor_version(struct metadata *m, const char *which, const char *n
     return out;
 }
 
+/* The answer of `plan`; the run leaves nothing behind. */
+static int planned(struct metadata *m)
+{
+    struct run *r = m->run;
+    json_t *data = NULL;
+    int exit = 0, code = r->code;
+    char reason[sizeof r->reason];
+    memcpy(reason, r->reason, sizeof reason);
+    int rc = code ? err_fail(code, "%s", reason) : origin_plan(m, r, &data, &exit);
+    if (rc == -ENOMEM || store_txn_error(m->txn))
+        return rc;
+    if (rc)
+        command_fail(m, r->caller, r->command, rc);
+    else
+        command_reply(m, r->caller, r->command, "plan", data, exit);
+    r->code = 0;
+    return end(m, "planned");
+}
+
 static int view(struct metadata *m)
 {
     struct run *r = m->run;
@@ -339,12 +360,22 @@ static int view(struct metadata *m)
         return 0;
     }
     r->waits = false;
+    if (r->plan)
+        return planned(m);
     event_note(m, "sync.site", r, 0, "%zu upstreams are compared with the catalogue", r->n_sets);
     int rc = origin_view(m, r);
     if (rc == -ENOMEM || store_txn_error(m->txn))
         return rc;
     if (rc)
         return run_failed(m, rc, "%s", err_text(rc));
+    if (r->guarded) { /* the sets stay: an operator decides */
+        char id[32];
+        event_note(m, "sync.guarded", r, 0, "%s: %s", run_id(r->number, id), r->reason);
+        timer_set(m, TIMER_STALL, -1);
+        store_run(m, r);
+        replica_rest(m);
+        return 0;
+    }
     for (size_t i = 0; i < r->n_sets; i++) { /* the large part of the memory */
         source_free(r->sets[i]);
         r->sets[i] = NULL;
@@ -384,7 +415,9 @@ static int next_source(struct metadata *m)
     }
     const char *name = r->todo[r->next_todo];
     json_t *config = upstream_config(m, name);
-    char *version = cursor_version(m, r->kind == RUN_FULL ? "cursor/scheduled" : "cursor/any", name);
+    char *version = r->plan
+                        ? strdup("")
+                        : cursor_version(m, r->kind == RUN_FULL ? "cursor/scheduled" : "cursor/any", name);
     json_t *job = json_pack("{s:s, s:o, s:s, s:I}", "name", name, "config", config ? config : json_object(),
         "version", version ? version : "", "seen_date",
         (json_int_t)meta_get_u64(m->txn, meta_of("seen-date", view_str(name)).s));
@@ -609,6 +642,41 @@ int run_request(
         store_run(m, r);
         return 0;
     }
+    return start(m, r);
+}
+
+int run_decide(struct metadata *m, uint64_t number, bool approve)
+{
+    char id[32];
+    struct run *r = m->run;
+    if (!r || r->number != number || !r->guarded)
+        return err_fail(ERR_NOT_FOUND, "run %s does not wait for a decision", run_id(number, id));
+    r->guarded = false;
+    if (!approve)
+        return run_failed(m, ERR_CANCELLED, "an operator rejected it: %.300s", r->reason);
+    r->approved = true;
+    run_progress(m, 0, 0);
+    replica_rest(m);
+    return view(m);
+}
+
+int run_plan(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
+{
+    if (m->run)
+        return err_fail(ERR_BUSY, "a run is active; a plan comes after it");
+    struct run *r = run_new(m, RUN_FULL, "plan");
+    if (!r)
+        return -ENOMEM;
+    r->plan = true;
+    r->caller = caller;
+    r->command = command;
+    static const char *const fields[] = {"products", "classifications", "architectures"};
+    json_t *f =
+        m->filter.len ? json_loadb((const char *)m->filter.data, m->filter.len, 0, NULL) : json_object();
+    for (size_t i = 0; f && i < COUNT_OF(fields); i++)
+        if (json_is_array(json_object_get(args, fields[i])))
+            json_object_set(f, fields[i], json_object_get(args, fields[i]));
+    r->filter = f;
     return start(m, r);
 }
 

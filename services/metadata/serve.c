@@ -262,8 +262,8 @@ void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n
     hint.deltas = refs;
     hint.n_deltas = fits ? k : 0;
     hint_topic(m, deltas, n, topic);
-    struct blob *b = frame_pack(FRAME_HINT, CLASS_HEAD, 0, &m->applied->epoch, &hint.base,
-        bytes < 64 && blob_view(m->applied->bytes).len > 4096);
+    struct blob *b = frame_pack(FRAME_HINT, urgent ? CLASS_RECALL : CLASS_HEAD, 0, &m->applied->epoch,
+        &hint.base, bytes < 64 && blob_view(m->applied->bytes).len > 4096);
     if (b) /* a hint only hurries: one that is too large is left out */
         effects_publish(m->fx, topic, urgent ? CLASS_RECALL : CLASS_HEAD, b, false);
 }

@@ -238,7 +238,7 @@ static int write_leaf(struct tree *t, struct place p, struct entry *list, size_t
     s.bytes = t->raw.len;
     leaf_hash(t->salt, p, (const void *)t->hashes.data, s.count, &s.hash);
     if (n) {
-        page_put(
+        t->bytes_written += page_put(
             t->txn, t->scope, p, &s.hash, PAGE_LEAF, buf_view(&t->raw), NULL, buf_view(&t->hashes), t->later);
         t->pages_written++;
     }
@@ -254,7 +254,8 @@ static int write_inner(struct tree *t, struct place p, const struct inner *n, st
     if (t->raw.err)
         return t->raw.err;
     inner_hash(t->salt, p, buf_view(&t->raw), &s.hash);
-    page_put(t->txn, t->scope, p, &s.hash, PAGE_INNER, buf_view(&t->raw), NULL, (struct view){0}, false);
+    t->bytes_written +=
+        page_put(t->txn, t->scope, p, &s.hash, PAGE_INNER, buf_view(&t->raw), NULL, (struct view){0}, false);
     t->pages_written++;
     *ret_new = s;
     return store_txn_error(t->txn);

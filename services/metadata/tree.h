@@ -14,7 +14,8 @@ struct tree {
     struct buf *replaced;
     bool later; /* leaves are compressed when they are first served (page_put) */
     uint64_t pages_written, pages_replaced;
-    struct buf *pool; /* decompressed pages of the operation under way */
+    uint64_t bytes_written; /* of the pages, as they travel */
+    struct buf *pool;       /* decompressed pages of the operation under way */
     size_t pool_n, pool_cap;
     struct buf hashes, raw;
 };

@@ -1,6 +1,7 @@
 /* VIEW: what an upstream offers, against what the catalogue holds. The comparison is always over whole sets,
  * so a run that was missed loses nothing; the cursors only say when there is nothing to compare (A6 to A8,
  * A11). */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "services/metadata/core.h"
@@ -21,6 +22,7 @@ struct compare {
         struct view key, value;
     } * gone;
     size_t n_gone, cap_gone;
+    uint64_t retire;       /* expired records up to this serial have been there long enough */
     struct buf gone_bytes; /* their copies, as offsets until the walk is over */
 };
 
@@ -185,8 +187,9 @@ static int visit_known(struct compare *c, const struct record *r, const struct s
     if (c->kind == RUN_DELTA_NEW && !(r->flags & RECORD_TOMBSTONE))
         return 0;
     struct view what;
-    if (dead && held(c->m, r->key, &what))
-        return 0; /* an operator's word stands against the upstream's */
+    if (dead && held(c->m, r->key, &what)) /* an operator's word stands against the upstream's */
+        return c->kind == RUN_FULL && r->flags == RECORD_EXPIRED && r->serial <= c->retire ? tombstone(c, r)
+                                                                                           : 0;
     if (same_but_tail(r->value, item->value, &tail) && !dead)
         return 0;
     struct edit one = {item->key, item->value, 0, false};
@@ -219,7 +222,9 @@ static int visit(void *ctx, const struct record *r, const struct hash *hash)
         struct view key = kept_key(c, r->key); /* every child that is further behind walks anyway */
         return key.len ? edits_add(c->out, (struct edit){key, {0}, 0, true}) : -ENOMEM;
     }
-    return r->flags & RECORD_EXPIRED ? 0 : remember_gone(c, r);
+    if (r->flags & RECORD_EXPIRED)
+        return c->kind == RUN_FULL && r->serial <= c->retire ? tombstone(c, r) : 0;
+    return remember_gone(c, r);
 }
 
 /* "deb/<name>/" of "deb/<name>/<version>/<arch>". */
@@ -281,6 +286,7 @@ static int expire_gone(struct compare *c)
         struct record r = {.key = c->gone[i].key, .value = c->gone[i].value};
         int rc;
         if (local) { /* its publisher took it away */
+            c->out->lost++;
             rc = tombstone(c, &r);
         } else {
             const struct source_item *by = successor(c->set, r.key);
@@ -292,6 +298,7 @@ static int expire_gone(struct compare *c)
                 append_field(b, TAG_SUPERSEDED_BY, by->key);
             if (b->err)
                 return -ENOMEM;
+            c->out->lost++;
             c->out->expired++;
             c->out->live--;
             rc = edits_add(c->out, (struct edit){r.key, buf_view(b), RECORD_EXPIRED, false});
@@ -362,6 +369,45 @@ static int add_unseen(struct compare *c)
     return 0;
 }
 
+/* The newest serial of the scope that is older than expired updates are kept (serial_times_put). */
+static uint64_t retired_serial(struct metadata *m, const struct scope *s)
+{
+    char prefix[160];
+    uint64_t serial = 0;
+    if (m->opt.expired_keep_ns == 0)
+        return 0;
+    snprintf(prefix, sizeof prefix, "serial-time/%u/", s->id);
+    struct store_walk w = store_walk_from(m->txn, TABLE_META, view_str(prefix), view_str(prefix));
+    while (store_walk_next(&w)) {
+        struct reader r = reader_of(w.value);
+        uint64_t at = read_be64(&r), n = read_be64(&r);
+        if (r.bad || (int64_t)at > m->wall.ns - m->opt.expired_keep_ns)
+            break;
+        serial = n;
+    }
+    return serial;
+}
+
+static int visit_expired(void *ctx, const struct record *r, const struct hash *hash)
+{
+    (void)hash;
+    struct compare *c = ctx;
+    return r->flags == RECORD_EXPIRED && r->serial <= c->retire ? tombstone(c, r) : 0;
+}
+
+int view_retire(struct metadata *m, struct scope *s, struct edits *into)
+{
+    struct compare c = {.m = m, .s = s, .kind = RUN_FULL, .out = into, .retire = retired_serial(m, s)};
+    AUTO_TREE t;
+    state_tree(m, s, &t);
+    char name[64];
+    snprintf(name, sizeof name, "retired/%u", s->id);
+    if (c.retire <= meta_get_u64(m->txn, name))
+        return 0; /* done already up to there */
+    meta_put_u64(m->txn, name, c.retire);
+    return tree_each(&t, &s->applied.tree, visit_expired, &c);
+}
+
 int view_compare(
     struct metadata *m, struct scope *s, const struct source_set *set, enum run_kind kind, struct edits *into)
 {
@@ -369,6 +415,7 @@ int view_compare(
     AUTO_TREE t;
     state_tree(m, s, &t);
     c.filter = m->filter.len ? json_loadb((const char *)m->filter.data, m->filter.len, 0, NULL) : NULL;
+    c.retire = retired_serial(m, s);
     c.seen = calloc(set->n ? set->n : 1, sizeof *c.seen);
     int rc = c.seen ? tree_each(&t, &s->applied.tree, visit, &c) : -ENOMEM;
     for (size_t i = 0; i < c.n_gone; i++) {

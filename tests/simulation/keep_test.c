@@ -1,0 +1,217 @@
+/* What keeps the catalogue from harm: the guard against mass changes, plans, retention, repair, a new epoch.
+ */
+#include "tests/simulation/scenario.h"
+
+static struct metadata_options options;
+
+/* CEN -> P01 -> B11 with 50 items of which 20 leave. */
+static struct world *losing(uint64_t seed, char run[32])
+{
+    static struct metadata_options guarded;
+    guarded = options;
+    guarded.guard_percent = 20;
+    struct world *w = scenario_synced(seed, &guarded, 50);
+    world_upstream_churn(w, "up", 2, 2, 20);
+    json_t *now = scenario_now(w, true);
+    snprintf(run, 32, "%s", scenario_text(now, "run"));
+    json_decref(now);
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    return w;
+}
+
+static void s030_guard_waits_for_approval(void **state)
+{
+    (void)state;
+    char run[32];
+    struct world *w = losing(30, run);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 1);
+    assert_int_equal(world_shown(w, "CEN", false).generation, 2);
+    json_t *status = world_call(w, "CEN", "sync.status", NULL);
+    json_t *data = json_object_get(status, "data");
+    assert_string_equal(scenario_text(data, "waits_for"), "approval");
+    assert_string_equal(scenario_text(data, "cause"), "mass-change-guard");
+    json_decref(status);
+    world_run_for(w, 3 * DAY); /* no stall, no retry: it waits */
+    assert_int_equal(world_shown(w, "CEN", true).records, 50);
+    json_t *answer = world_call(w, "CEN", "sync.approve", json_pack("{s:s}", "run", "r-999"));
+    assert_string_equal(scenario_text(answer, "code"), "not-found");
+    json_decref(answer);
+    json_decref(world_call(w, "CEN", "sync.approve", json_pack("{s:s}", "run", run)));
+    WORLD_TRUE(w, world_run_for(w, 5 * NS_PER_S));
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
+static void s030_guard_rejects(void **state)
+{
+    (void)state;
+    char run[32];
+    struct world *w = losing(31, run);
+    json_decref(world_call(w, "CEN", "sync.reject", json_pack("{s:s}", "run", run)));
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    assert_int_equal(world_n_events(w, "CEN", "sync.failed"), 1);
+    json_t *ended = scenario_run(w, "CEN", 0);
+    assert_string_equal(scenario_text(ended, "result"), "failed");
+    assert_non_null(strstr(scenario_text(ended, "reason"), "rejected"));
+    json_decref(ended);
+    unsigned counts[4];
+    world_count(w, "B11", counts);
+    assert_int_equal(counts[WORLD_LIVE], 50);
+    world_free(w);
+}
+
+static void s030_guarded_run_is_asked_again_after_a_restart(void **state)
+{
+    (void)state;
+    char run[32];
+    struct world *w = losing(32, run);
+    world_crash(w, "CEN");
+    world_run_for(w, MINUTE);
+    world_restart(w, "CEN");
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 2);
+    assert_int_equal(world_shown(w, "CEN", true).records, 50);
+    world_free(w);
+}
+
+static void s031_plan_tells_and_changes_nothing(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(33, &options, 400);
+    world_upstream_churn(w, "up", 7, 5, 3);
+    struct world_shown before = world_shown(w, "CEN", true);
+    json_t *answer = world_call(w, "CEN", "plan", NULL);
+    json_t *data = json_object_get(answer, "data");
+    json_t *scope = json_array_get(json_object_get(data, "scopes"), 0);
+    assert_int_equal(json_integer_value(json_object_get(answer, "exit")), 3);
+    assert_int_equal(json_integer_value(json_object_get(scope, "add")), 7);
+    assert_int_equal(json_integer_value(json_object_get(scope, "change")), 5);
+    assert_int_equal(json_integer_value(json_object_get(scope, "expire")), 3);
+    json_int_t bytes = json_integer_value(json_object_get(data, "bytes"));
+    json_decref(answer);
+    struct world_shown after = world_shown(w, "CEN", true);
+    assert_true(hash_eq(&before.root, &after.root) && hash_eq(&before.content, &after.content));
+    scenario_verify(w, "CEN");
+    world_reset_counts(w, "P01");
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    json_t *scopes = world_call(w, "CEN", "catalogue.scopes", NULL);
+    json_t *row = json_array_get(json_object_get(json_object_get(scopes, "data"), "scopes"), 0);
+    assert_in_range(
+        json_integer_value(json_object_get(row, "delta_bytes")), bytes - bytes / 20, bytes + bytes / 20);
+    json_decref(scopes);
+    answer = world_call(w, "CEN", "plan", NULL); /* nothing is left to do */
+    assert_int_equal(json_integer_value(json_object_get(answer, "exit")), 0);
+    json_decref(answer);
+    world_free(w);
+}
+
+static void s031_plan_of_another_filter(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(34, &options, 40);
+    json_t *answer = world_call(w, "CEN", "plan", json_pack("{s:[s]}", "products", "nothing-of-the-kind"));
+    json_t *scope = json_array_get(json_object_get(json_object_get(answer, "data"), "scopes"), 0);
+    assert_int_equal(json_integer_value(json_object_get(scope, "remove")), 40);
+    json_decref(answer);
+    world_run_for(w, MINUTE);
+    scenario_equal(w);
+    json_t *filter = world_call(w, "CEN", "filter.show", NULL);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(filter, "data"), "products")), 0);
+    json_decref(filter);
+    world_free(w);
+}
+
+static void s032_expired_updates_go_after_their_time(void **state)
+{
+    (void)state;
+    struct metadata_options o = options;
+    unsigned counts[4];
+    o.expired_keep_ns = 30 * DAY;
+    struct world *w = scenario_synced(35, &o, 40);
+    world_upstream_churn(w, "up", 0, 0, 5);
+    scenario_sync(w, true);
+    world_run_for(w, 20 * DAY);
+    world_upstream_churn(w, "up", 0, 0, 4);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    world_count(w, "B11", counts);
+    assert_int_equal(counts[WORLD_EXPIRED], 9);
+    world_run_for(w, 15 * DAY); /* the first five are 35 days old, the other four 15 */
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    world_count(w, "B11", counts);
+    assert_int_equal(counts[WORLD_EXPIRED], 4);
+    assert_int_equal(counts[WORLD_LIVE], 31);
+    world_free(w);
+}
+
+static void s033_repair_fetches_only_what_differs(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(36, &options, 1500);
+    uint64_t whole = world_counts(w, "B11")->page_bytes;
+    world_reset_counts(w, "B11");
+    assert_int_equal(world_lose_pages(w, "B11", 1), 1);
+    json_t *answer = world_call(w, "B11", "repair", json_pack("{s:b}", "dry_run", 1));
+    assert_int_equal(json_integer_value(json_object_get(answer, "exit")), 3);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(answer, "data"), "bad")), 1);
+    json_decref(answer);
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_counts(w, "B11")->pages, 0); /* dry: nothing was fetched */
+    json_decref(world_call(w, "B11", "repair", NULL));
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    scenario_verify(w, "B11");
+    assert_in_range(world_counts(w, "B11")->page_bytes, 1, whole / 20);
+    answer = world_call(w, "B11", "repair", NULL);
+    assert_int_equal(json_integer_value(json_object_get(answer, "exit")), 0);
+    json_decref(answer);
+    world_free(w);
+}
+
+static void s034_a_new_epoch_is_walked_to_while_serving(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(37, &options, 300);
+    struct epoch before = world_shown(w, "CEN", false).epoch;
+    world_reset_counts(w, "B11");
+    json_decref(world_call(w, "CEN", "epoch.new", NULL));
+    WORLD_TRUE(w, world_run_for(w, 5 * NS_PER_S));
+    scenario_converge(w, MINUTE);
+    struct world_shown shown = world_shown(w, "B11", true);
+    assert_false(epoch_eq(&shown.epoch, &before));
+    assert_int_equal(shown.records, 300);
+    assert_int_equal(
+        world_counts(w, "B11")->pages, 0); /* an unknown epoch voids the position, never the data */
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    json_t *refused = world_call(w, "P01", "epoch.new", NULL);
+    assert_string_equal(scenario_text(refused, "code"), "not-central");
+    json_decref(refused);
+    world_free(w);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    options = scenario_options();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(s030_guard_waits_for_approval),
+        cmocka_unit_test(s030_guard_rejects),
+        cmocka_unit_test(s030_guarded_run_is_asked_again_after_a_restart),
+        cmocka_unit_test(s031_plan_tells_and_changes_nothing),
+        cmocka_unit_test(s031_plan_of_another_filter),
+        cmocka_unit_test(s032_expired_updates_go_after_their_time),
+        cmocka_unit_test(s033_repair_fetches_only_what_differs),
+        cmocka_unit_test(s034_a_new_epoch_is_walked_to_while_serving),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
