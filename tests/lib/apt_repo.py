@@ -62,7 +62,8 @@ class AptRepo:
         self.dir, self.suite, self.component, self.arch = Path(folder), suite, component, arch
         self.dir.mkdir(parents=True, exist_ok=True)
         self.keyring = self.dir / "keyring.gpg"
-        self.home = self.dir / "gnupg"
+        self.home = self.dir / "gnupg-0"
+        self.keys = 1
         self.date = None
         if not self.keyring.exists():
             self.new_key()
@@ -76,7 +77,11 @@ class AptRepo:
 
     def new_key(self):
         """From now on everything is signed by a new key, that the keyring holds alone."""
+        # Another home for it: the agent of the old one ends when its home goes, and takes the sockets there with it.
+        self.close()
         shutil.rmtree(self.home, ignore_errors=True)
+        self.home = self.dir / ("gnupg-%d" % self.keys)
+        self.keys += 1
         self.home.mkdir(mode=0o700)
         self.gpg("--quick-generate-key", "Sample repository <sample@example.org>", "ed25519", "sign", "never")
         self.keyring.write_bytes(self.gpg("--export").stdout)
