@@ -182,6 +182,14 @@ static void number_text(const struct field *f, const json_t *v, struct buf *out)
         buf_str(out, "/s");
 }
 
+/* Of a time: how long ago it was. */
+static void age_text(const struct output *o, const char *rfc3339, struct buf *out)
+{
+    char text[24];
+    double age = view_age(o, rfc3339);
+    buf_str(out, age < 0 ? "?" : duration_text((int64_t)(age * 1e9), text));
+}
+
 void view_value(struct output *o, const struct field *f, const json_t *row, struct buf *out)
 {
     const json_t *v = view_at(row, f->path);
@@ -201,7 +209,10 @@ void view_value(struct output *o, const struct field *f, const json_t *row, stru
         number_text(f, v, out);
         break;
     case FORMAT_SECONDS:
-        view_seconds(v, out);
+        if (json_is_string(v))
+            age_text(o, json_string_value(v), out);
+        else
+            view_seconds(v, out);
         break;
     case FORMAT_TIME:
         view_time(o, json_string_value(v), out);

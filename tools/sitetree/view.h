@@ -12,7 +12,7 @@ enum format {
     FORMAT_NUMBER,  /* 66481: generations, serials, identifiers */
     FORMAT_BYTES,   /* 13 MiB */
     FORMAT_RATE,    /* 13 MiB/s; 0 is "no limit" where FIELD_LIMIT */
-    FORMAT_SECONDS, /* 0.4 s, 2 h 04 */
+    FORMAT_SECONDS, /* 0.4 s, 2 h 04; of a time: how long ago */
     FORMAT_TIME,    /* of day when it is today, else with the date */
     FORMAT_HASH,    /* the first 8 digits */
     FORMAT_YES,     /* yes, no */

@@ -253,6 +253,7 @@ static void values_become_text(void **state)
         {FORMAT_SECONDS, 0, "{\"x\":0.42}", "0.4 s"},
         {FORMAT_SECONDS, 0, "{\"x\":7440}", "2 h 04"},
         {FORMAT_SECONDS, 0, "{\"x\":null}", "?"},
+        {FORMAT_SECONDS, 0, "{\"x\":\"2025-11-20T05:58:30Z\"}", "90 s"},
         {FORMAT_SIGNED, 0, "{\"x\":-0.012}", "-0.012 s"},
         {FORMAT_TIME, 0, "{\"x\":\"2025-11-20T05:59:59Z\"}", "05:59:59Z"},
         {FORMAT_TIME, 0, "{\"x\":\"2025-11-19T23:00:00Z\"}", "2025-11-19T23:00Z"},
