@@ -166,21 +166,27 @@ static int start_sync(struct demo *d)
 /* --- watching
  * ----------------------------------------------------------------------------------------------------- */
 
-/* The run first: when it has succeeded, the generation that is read after it is the new one. */
+/* The run first: when it has succeeded, the generation that is read after it is the new one. What is applied
+ * is asked of the worker itself; the node's own row, with the rest, may be a moment old. */
 static void look_at_site(struct demo *d, struct demo_site *s)
 {
-    json_t *data = NULL, *run = NULL;
+    static const char *const applied[] = {"generation", "root", "records"};
+    json_t *data = NULL, *run = NULL, *head = NULL;
     if (demo_control(&d->tree, s, "sync.status", NULL, ANSWER_NS, &run) == 0) {
         json_decref(s->run);
         s->run = run;
     }
-    if (demo_control(&d->tree, s, "tree", NULL, ANSWER_NS, &data) == 0) {
+    if (demo_control(&d->tree, s, "catalogue.show", NULL, ANSWER_NS, &head) == 0 &&
+        demo_control(&d->tree, s, "tree", NULL, ANSWER_NS, &data) == 0) {
         json_t *own = json_array_get(json_object_get(data, "sites"), 0);
+        for (size_t i = 0; json_is_object(own) && i < COUNT_OF(applied); i++)
+            json_object_set(own, applied[i], json_object_get(head, applied[i]));
         if (json_is_object(own)) {
             json_decref(s->seen);
             s->seen = json_incref(own);
         }
     }
+    json_decref(head);
     json_decref(data);
 }
 
@@ -402,7 +408,8 @@ static void say_what_to_try(const struct demo *d)
     fprintf(f, "\nThe tree runs until Ctrl-C. Next, in another terminal:\n");
     fprintf(f, "  %s --dir %s/CEN status\n", d->tree.self, d->tree.dir);
     fprintf(f, "  %s --dir %s/CEN tree\n", d->tree.self, d->tree.dir);
-    fprintf(f, "  %s --dir %s/%s catalogue search openssl\n", d->tree.self, d->tree.dir, last->code);
+    fprintf(f, "  %s --dir %s/%s catalogue %s\n", d->tree.self, d->tree.dir, last->code,
+        d->offline ? "list --limit 5" : "search openssl");
     fprintf(f, "  kill -9 %d   (%s; it is started again and catches up)\n", (int)last->pid, last->code);
     fflush(f);
 }
