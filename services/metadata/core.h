@@ -260,6 +260,7 @@ struct metadata {
     struct wall verified_at;
     bool status_dirty;
     struct mono status_sent;
+    uint64_t status_generation; /* that was told last */
     struct {
         uint32_t scope_index;
         struct buf key;

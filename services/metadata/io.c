@@ -10,6 +10,8 @@
 #include "common/bus/loop.h"
 #include "common/crypto/crypto.h"
 #include "common/process/process.h"
+#include "common/wire/frame.h"
+#include "proto/worker.pb-c.h"
 #include "services/metadata/job.h"
 
 #define STEPS_PER_COMMIT 128u
@@ -72,8 +74,26 @@ void io_metadata_options(const struct config *c, struct metadata_options *o)
 
 static void io_step(struct io *io, struct input *in);
 
+/* The last word of this life: the node shows it as the cause for as long as nobody else is here. */
+static void tell_why(struct io *io, int code)
+{
+    char text[256];
+    snprintf(text, sizeof text, "%s", err_text(code));
+    Sitetree__EventNote note = SITETREE__EVENT_NOTE__INIT;
+    note.name = (char *)(uintptr_t) "worker.failed";
+    note.code = code;
+    note.text = text;
+    AUTO_BLOB *frame = frame_pack(FRAME_EVENT_NOTE, CLASS_HEAD, 0, NULL, &note.base, false);
+    struct ipc_message m = {.peer = {PEER_NODE, 0}, .lane = CLASS_HEAD, .frame = frame};
+    if (frame && ipc_worker_send(io->node, &m) == 0 && ipc_worker_flush(io->node, 200 * NS_PER_MS))
+        log_record(LOG_WARNING, "node-not-told", NULL);
+    (void)err_fail(code, "%s", text);
+}
+
 static void stop(struct io *io, int status)
 {
+    if (!io->status && status)
+        tell_why(io, status);
     if (!io->status)
         io->status = status;
     loop_stop(io->loop);

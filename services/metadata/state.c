@@ -7,6 +7,7 @@
 #include "services/metadata/core.h"
 
 #define STATUS_EVERY_NS (NS_PER_S / 4)
+#define STATUS_NEWS_NS (20 * NS_PER_MS) /* another generation is told sooner: operators wait for it */
 
 static const char *const state_words[] = {
     "boot", "connect", "headcheck", "catchup", "walk", "verify", "activate", "live", "stale", "orphan"};
@@ -274,10 +275,11 @@ void state_refusal(struct metadata *m, int code, const char *what)
 void status_touch(struct metadata *m)
 {
     m->status_dirty = true;
-    if (m->timers[TIMER_STATUS].ns == 0) {
-        int64_t wait = m->status_sent.ns ? m->status_sent.ns + STATUS_EVERY_NS - m->now.ns : 0;
+    bool news = m->applied && m->applied->generation != m->status_generation;
+    int64_t every = news ? STATUS_NEWS_NS : STATUS_EVERY_NS;
+    int64_t wait = m->status_sent.ns ? m->status_sent.ns + every - m->now.ns : 0;
+    if (m->timers[TIMER_STATUS].ns == 0 || (news && m->timers[TIMER_STATUS].ns > m->now.ns + STATUS_NEWS_NS))
         timer_set(m, TIMER_STATUS, wait > 0 ? wait : 0);
-    }
 }
 
 static uint64_t backlog(const struct metadata *m)
@@ -333,5 +335,6 @@ int status_send(struct metadata *m)
         frame_pack(FRAME_WORKER_STATUS, CLASS_HEAD, 0, NULL, &s.base, false));
     m->status_dirty = false;
     m->status_sent = m->now;
+    m->status_generation = s.generation;
     return 0;
 }

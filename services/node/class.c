@@ -50,6 +50,10 @@ static enum site_class self_class(const struct node *n, struct wall now, const c
         *ret_cause = n->up.cause_word;
         return SITE_BROKEN;
     }
+    if (n->worker_cause[0]) {
+        *ret_cause = n->worker_cause;
+        return SITE_BROKEN;
+    }
     if (!n->worker_ready && n->worker_seen) {
         *ret_cause = "worker-down";
         return SITE_BROKEN;

@@ -76,7 +76,7 @@ static int ping(struct step *s)
     const struct node *n = s->n;
     reply_data(s, s->in->command, "ping",
         json_pack("{s:s, s:s, s:I, s:b}", "site", n->opt.site.s, "version", SITETREE_VERSION, "pid",
-            (json_int_t)n->opt.pid, "ready", n->worker_ready),
+            (json_int_t)n->opt.pid, "ready", n->worker_ready && n->worker_full),
         0, false);
     return 0;
 }

@@ -65,6 +65,7 @@ struct session {
     struct wall since, heard_wall;
     struct epoch epoch;
     uint64_t generation, bytes_in, bytes_out;
+    int64_t patience_ns; /* silent for longer than this: not heard */
     struct {
         uint64_t request;
         uint32_t bytes;
@@ -124,6 +125,7 @@ struct node {
     uint32_t worker_starts;
     uint32_t worker_pid;
     char worker_software[24];
+    char worker_cause[32], worker_text[160]; /* why it ended last, where it could still say so */
     struct wall head_issued, head_expires;
     uint64_t known_generation;
     struct wall known_at;  /* since when a newer one than ours is known */

@@ -103,7 +103,6 @@ static void send_to_worker(struct driver *d, const struct effect *e)
     else if (rc == 0 && e->via.kind == PEER_NODE && frame_parse(blob_view(e->frame), &f) == 0 &&
              f.type == FRAME_SITE_INFO) {
         backlog_send(d);
-        outside_ready(d);
     }
 }
 
@@ -243,6 +242,8 @@ void driver_flush(struct driver *d)
         for (size_t i = 0; i < d->fx.n; i++)
             perform(d, &d->fx.list[i]);
         effects_reset(&d->fx);
+        if (!d->ready)
+            outside_ready(d);
     }
     if (d->failed)
         effects_reset(&d->fx);

@@ -436,6 +436,7 @@ void node_look(const struct node *n, struct node_view *ret_view)
 {
     *ret_view = (struct node_view){.uplink = uplink_word(&n->up),
         .worker = n->worker_ready,
+        .ready = n->worker_ready && n->worker_full,
         .sessions = (unsigned)n->n_sessions,
         .generation = n->self.last.generation};
     for (size_t i = 0; i < n->n_sites; i++)

@@ -84,7 +84,8 @@ void node_set_options(struct node *n, const struct node_options *opt);
 /* What a test or the simulator wants to see; borrowed until the next step. */
 struct node_view {
     const char *uplink; /* none, wait, hello, live, refused */
-    bool worker;        /* ready */
+    bool worker;        /* there */
+    bool ready;         /* it is, and has told its state */
     unsigned sites, sessions;
     uint64_t generation;
 };

@@ -206,7 +206,9 @@ static int worker_start(struct driver *d)
 
 void outside_ready(struct driver *d)
 {
-    if (d->ready)
+    struct node_view view;
+    node_look(d->node, &view);
+    if (!view.ready)
         return;
     d->ready = true;
     (void)process_notify("READY=1");

@@ -7,8 +7,8 @@
 #define ASKED_DEFAULT 65536 /* what a request that names no limit is counted as */
 #define ASKED_AGE_NS (60 * NS_PER_S)
 
-/* Passes the frame of this step on, as it came. What is only passed on never waits for this node's own commit: whoever
- * sent it has stored what has to be stored, and nothing here depends on it. */
+/* Passes the frame of this step on, as it came. What is only passed on never waits for this node's own
+ * commit: whoever sent it has stored what has to be stored, and nothing here depends on it. */
 void relay_to_worker(struct step *s, struct peer via, struct view topic)
 {
     struct blob *frame = s->in->frame ? blob_ref(s->in->frame) : blob_new(s->in->body.data, s->in->body.len);
@@ -209,6 +209,10 @@ static int on_note(struct step *s, const struct frame *f)
         COPY_TEXT(phase, m->phase);
         COPY_TEXT(text, m->text);
         EVENT(s, name, .run = run, .phase = phase, .code = m->code, .text = text);
+        if (strcmp(name, "worker.failed") == 0 && m->code) {
+            COPY_TEXT(s->n->worker_cause, err_word(m->code));
+            COPY_TEXT(s->n->worker_text, text);
+        }
     }
     return 0;
 }

@@ -4,7 +4,8 @@
 
 #define OWN_MIN_NS NS_PER_S            /* own reports on change: at most one a second */
 #define RELAY_MIN_NS (250 * NS_PER_MS) /* what came from below goes up together */
-#define RELAY_BYTES (160 * 1024)       /* of one Reports frame, before compression */
+#define WORKER_STEADY_NS (10 * NS_PER_S)
+#define RELAY_BYTES (160 * 1024) /* of one Reports frame, before compression */
 #define REMOVALS_TOLD_NS (90 * 86400 * NS_PER_S)
 
 void report_newest(struct step *s)
@@ -378,6 +379,8 @@ int report_on_status(struct step *s, const struct frame *f)
     n->head_expires.ns = (int64_t)w->head_expires;
     if (strcmp(before.state, m->state) != 0 || strcmp(before.cause, m->cause) != 0)
         n->self.changed = s->in->wall;
+    if (n->worker_cause[0] && s->in->wall.ns - n->worker_since.ns > WORKER_STEADY_NS)
+        n->worker_cause[0] = n->worker_text[0] = 0; /* this life goes better */
     bool first = !n->worker_full;
     n->worker_full = true;
     report_newest(s);

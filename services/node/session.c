@@ -206,6 +206,8 @@ static int on_hello(struct step *s, struct site *site, const struct frame *f)
     if (h->epoch.len)
         memcpy(c->epoch.b, h->epoch.data, sizeof c->epoch.b);
     COPY_TEXT(c->software, h->software);
+    c->patience_ns =
+        n->opt.not_heard_ns > 3 * n->opt.heartbeat_ns ? n->opt.not_heard_ns : 3 * n->opt.heartbeat_ns;
     welcome(s, c, f, h);
     if (!again)
         return 0;
@@ -359,7 +361,8 @@ int session_on_timer(struct step *s)
     struct node *n = s->n;
     for (size_t i = n->n_sessions; i-- > 0;) {
         struct session *c = n->sessions[i];
-        if (s->in->now.ns - c->heard.ns < n->opt.not_heard_ns)
+        int64_t patience = c->patience_ns > n->opt.not_heard_ns ? c->patience_ns : n->opt.not_heard_ns;
+        if (s->in->now.ns - c->heard.ns < patience)
             continue;
         char text[96], ago[24];
         snprintf(text, sizeof text, "nothing for %s", duration_text(s->in->now.ns - c->heard.ns, ago));

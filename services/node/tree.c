@@ -83,14 +83,15 @@ json_t *site_json(const struct node *n, const struct site *site, struct wall now
     unsigned depth = 0;
     for (const struct site *up = site; up != &n->self && up && depth <= TRUST_DEPTH_MAX; up = up->up)
         depth++;
-    json_t *j = json_pack("{s:s, s:s, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "site",
-        site->cert.code.s, "tier", tier_word(site->cert.tier), "parent",
-        json_text_or_null(site->cert.parent.s), "depth", (int)(depth + n->id.depth), "class",
-        site_class_word(class), "state", apart ? json_string("connect") : json_text_or_null(m->state),
-        "cause", json_text_or_null(cause), "text", json_text_or_null(m->text), "generation",
-        integer_or_null(told && m->generation, m->generation), "records",
-        integer_or_null(told && m->generation, m->records), "root",
-        rooted ? json_hex(m->root.b, 32) : json_null());
+    json_t *j =
+        json_pack("{s:s, s:s, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "site", site->cert.code.s,
+            "tier", tier_word(site->cert.tier), "parent", json_text_or_null(site->cert.parent.s), "depth",
+            (int)(depth + n->id.depth), "class", site_class_word(class), "state",
+            apart ? json_string("connect") : json_text_or_null(m->state), "cause", json_text_or_null(cause),
+            "text", json_text_or_null(self && n->worker_cause[0] ? n->worker_text : m->text), "generation",
+            integer_or_null(told && m->generation, m->generation), "records",
+            integer_or_null(told && m->generation, m->records), "root",
+            rooted ? json_hex(m->root.b, 32) : json_null());
     json_t *more = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "lag",
         json_seconds(site_lag(n, site, now)), "bytes_in",
         integer_or_null(site->reported, self ? n->up.bytes_in : m->bytes_in), "bytes_out",
