@@ -1,3 +1,5 @@
+#include <sys/statvfs.h>
+
 #include "common/store/lmdb_impl.h"
 
 /* Near the end of the map free pages decide. They are counted for each write transaction while the list of
@@ -36,18 +38,31 @@ static uint64_t file_bytes(struct lmdb_store *s)
     return ((uint64_t)info.me_last_pgno + 1) * s->page;
 }
 
+/* How large the file can become: the map, or what the disk has left. So a disk that fills up is seen before a
+ * write fails, after which only a new process may go on. */
+static uint64_t bound_of(struct lmdb_store *s, uint64_t file)
+{
+    struct statvfs disk;
+    mdb_filehandle_t fd;
+    if (mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &disk) < 0)
+        return s->limit;
+    uint64_t end = file + (uint64_t)disk.f_bavail * disk.f_frsize;
+    return end < s->limit ? end : s->limit;
+}
+
 void lmdb_room_find(struct lmdb_store *s)
 {
     uint64_t file = file_bytes(s);
     size_t records;
-    if (file < s->limit / 4 * 3) { /* far from the end: free pages do not matter */
-        s->room = (int64_t)(store_put_limit(s->limit) - file);
+    s->bound = bound_of(s, file);
+    if (file < s->bound / 4 * 3) { /* far from the end: free pages do not matter */
+        s->room = (int64_t)(store_put_limit(s->bound) - file);
         s->recount = true;
         return;
     }
     if (!s->recount && s->room >= s->room_counted / 2 && ++s->since_count < RECOUNT_COMMITS)
         return;
-    s->room = (int64_t)store_put_limit(s->limit) - (int64_t)(file - count_free(s, &records) * s->page);
+    s->room = (int64_t)store_put_limit(s->bound) - (int64_t)(file - count_free(s, &records) * s->page);
     s->room_counted = s->room;
     s->recount = records <= SHORT_LIST;
     s->since_count = 0;
@@ -68,7 +83,11 @@ int lmdb_room_take(struct lmdb_store *s, size_t key_len, size_t value_len, bool 
     if (s->spent + cost > s->room) {
         if (cost > s->regained) {
             s->recount = true;
-            return err_fail(ERR_MAP_FULL, "store: full (%llu MiB)", (unsigned long long)(s->limit >> 20));
+            return s->bound < s->limit
+                       ? err_fail(ERR_MAP_FULL, "store: the disk is full (it has room for %llu MiB in all)",
+                             (unsigned long long)(s->bound >> 20))
+                       : err_fail(
+                             ERR_MAP_FULL, "store: full (%llu MiB)", (unsigned long long)(s->limit >> 20));
         }
         s->regained -= cost;
     }
@@ -90,6 +109,6 @@ void lmdb_usage(struct store *base, uint64_t exact_from, uint64_t *ret_used, uin
     struct lmdb_store *s = of(base);
     uint64_t file = file_bytes(s);
     size_t records;
-    *ret_limit = s->limit;
+    *ret_limit = bound_of(s, file);
     *ret_used = file < exact_from ? file : file - count_free(s, &records) * s->page;
 }

@@ -178,6 +178,8 @@ struct op {
 
 struct metadata {
     struct metadata_options opt;
+    int ended_code; /* why the core's last life in this process ended; 0: it is the first */
+    char ended_why[256];
     struct store *store;
     const struct random_source *random;
     /* of the step */

@@ -144,6 +144,8 @@ static void perform(struct io *io, struct effect *e)
  * store. */
 static void restart_core(struct io *io, int code)
 {
+    char why[256];
+    snprintf(why, sizeof why, "%s", err_text(code));
     struct mono now = loop_now(io->loop);
     log_record(LOG_ERROR, "step-failed", "why", err_text(code), "next",
         "the core starts again from the store", NULL);
@@ -169,7 +171,7 @@ static void restart_core(struct io *io, int code)
         stop(io, rc);
         return;
     }
-    struct input in = {.kind = INPUT_START};
+    struct input in = {.kind = INPUT_START, .status = code, .body = view_str(why)};
     io_step(io, &in);
 }
 

@@ -87,9 +87,12 @@ void metadata_on_commit(struct metadata *m, struct wall at)
     }
 }
 
-static int on_start(struct metadata *m)
+static int on_start(struct metadata *m, const struct input *in)
 {
     struct view v;
+    m->ended_code = in->status;
+    snprintf(m->ended_why, sizeof m->ended_why, "%.*s", (int)in->body.len,
+        in->body.len ? (const char *)in->body.data : "");
     Sitetree__WorkerReady ready = SITETREE__WORKER_READY__INIT;
     if (m->opt.store_refused)
         m->refused_until.ns = m->now.ns + REFUSED_NS;
@@ -121,7 +124,8 @@ static int first_info(struct metadata *m)
         }
         meta_del(m->txn, "draft");
     }
-    if (!rc && !replica_only_serves(m))
+    /* A run that could not be kept is ended for the record even then: that takes next to no room. */
+    if (!rc && (!replica_only_serves(m) || (m->central && !store_nearly_full(m->store))))
         rc = run_start(m);
     if (!rc && m->central && !replica_only_serves(m))
         rc = origin_renew(m);
@@ -314,7 +318,7 @@ int metadata_step(struct metadata *m, struct store_txn *txn, const struct input 
     m->wall = in->wall;
     switch (in->kind) {
     case INPUT_START:
-        rc = on_start(m);
+        rc = on_start(m, in);
         break;
     case INPUT_FRAME:
         rc = on_frame(m, in);

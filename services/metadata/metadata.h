@@ -44,7 +44,8 @@ void metadata_free(struct metadata *m);
 /* One step. txn is a write transaction of its store that the driver commits afterwards, before the late
  * sends; the driver may put several steps into one transaction. On an error (disk, map full, no memory) the
  * driver aborts the transaction, drops the effects and starts the core again from the store (metadata_free,
- * metadata_new, INPUT_START), with store_refused after ERR_MAP_FULL. */
+ * metadata_new, INPUT_START with the error as status and its text as body), with store_refused after
+ * ERR_MAP_FULL. */
 int metadata_step(
     struct metadata *m, struct store_txn *txn, const struct input *in, struct effects *fx) MUST_CHECK;
 void metadata_set_options(struct metadata *m, const struct metadata_options *opt); /* reload */

@@ -447,8 +447,14 @@ static int sync_deliveries(struct metadata *m, json_t **ret_data)
             list, json_pack("[I, I, I, I]", (json_int_t)d->generation, (json_int_t)d->issued.ns,
                       (json_int_t)d->applied.ns, (json_int_t)d->committed.ns));
     }
-    *ret_data = json_pack(
-        "{s:[s,s,s,s], s:o}", "columns", "generation", "signed_ns", "applied_ns", "durable_ns", "rows", list);
+    const struct hop_times *h = &m->hop;
+    json_t *hop = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "generation",
+        (json_int_t)h->generation, "signed_ns", (json_int_t)h->issued.ns, "requested_ns",
+        (json_int_t)h->requested.ns, "first_byte_ns", (json_int_t)h->first_byte.ns, "last_byte_ns",
+        (json_int_t)h->last_byte.ns, "verified_ns", (json_int_t)h->verified.ns, "committed_ns",
+        (json_int_t)h->committed.ns, "bytes", (json_int_t)h->bytes);
+    *ret_data = json_pack("{s:[s,s,s,s], s:o, s:o}", "columns", "generation", "signed_ns", "applied_ns",
+        "durable_ns", "rows", list, "hop", hop);
     return 0;
 }
 

@@ -271,7 +271,7 @@ static bool nearly_full(struct metadata *m)
     if (!store_nearly_full(m->store))
         return false;
     state_set(m, m->applied ? STATE_LIVE : STATE_CONNECT, "store-full",
-        "the store is 85 %% full: nothing new is fetched; see sitetree store stat");
+        "the store or its disk is 85 %% full: nothing new is fetched; see sitetree store stat");
     timer_set(m, TIMER_AGAIN, AGAIN_MOST_NS);
     return true;
 }

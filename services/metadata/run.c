@@ -614,6 +614,8 @@ static int start(struct metadata *m, struct run *r)
     status_touch(m);
     if (!m->central)
         return wait_for_head(m);
+    if (store_nearly_full(m->store))
+        return run_failed(m, ERR_MAP_FULL, "the store or its disk is 85 %% full: nothing new is taken in");
     int rc = upstream_names(m, &r->todo, &r->n_todo);
     if (rc)
         return rc;
@@ -882,8 +884,10 @@ static int resume(struct metadata *m, uint64_t *ret_number, bool *ret_full)
         json_t *j = json_loadb((const char *)w.value.data, w.value.len, 0, NULL);
         if (j && json_is_null(json_object_get(j, "result"))) {
             json_object_set_new(j, "result", json_string("failed"));
-            json_object_set_new(j, "code", json_string(err_word(ERR_CANCELLED)));
-            json_object_set_new(j, "reason", json_string("interrupted by a restart"));
+            json_object_set_new(
+                j, "code", json_string(err_word(m->ended_code ? m->ended_code : ERR_CANCELLED)));
+            json_object_set_new(
+                j, "reason", json_string(m->ended_code ? m->ended_why : "interrupted by a restart"));
             json_object_set_new(j, "ended", time_json(m->wall));
             char *text = json_dumps(j, JSON_COMPACT);
             struct key8 k = key_u64(number);
@@ -916,7 +920,14 @@ int run_start(struct metadata *m)
     if (unfinished && (full || !full_retry_waits(m))) {
         meta_put_u64(m->txn, "retry-of", unfinished);
         meta_put_u64(m->txn, "retry-full", full);
-        return retry(m);
+        if (!m->ended_code)
+            return retry(m);
+        /* It was what the run wrote that could not be kept: at once it would end the same way. */
+        char id[32], when[32];
+        at = (uint64_t)(m->wall.ns + m->opt.retry_interval_ns);
+        meta_put_u64(m->txn, "retry-at", at);
+        event_note(m, "sync.failed", NULL, m->ended_code, "%s failed: %s; next try at %s",
+            run_id(unfinished, id), m->ended_why, wall_text((struct wall){(int64_t)at}, when));
     }
     if (at) {
         int64_t wait = (int64_t)at - m->wall.ns;
@@ -924,5 +935,5 @@ int run_start(struct metadata *m)
             wait = m->opt.retry_interval_ns;
         timer_set(m, TIMER_RETRY, wait > 0 ? wait : 0);
     }
-    return unfinished ? run_request(m, RUN_DELTA_NEW, "restart", &queued, &number) : 0;
+    return unfinished && !m->ended_code ? run_request(m, RUN_DELTA_NEW, "restart", &queued, &number) : 0;
 }

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 import apt_repo
@@ -44,20 +43,20 @@ def bare(program, *args):
 FOLDER = object()
 
 
-def seconds_between(first, last):
-    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
-
-
-def dump(site, path, since=0, zstd=False):
+def dump(site, path, since=0):
     """The records of a site that is not running, as the bare loops read them; {"records","bytes","zstd"...}."""
     done = subprocess.run([str(BARE / "catalogue_dump"), str(site.dir / "metadata"), str(path), str(since)],
                           capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
-def last_run(site):
-    runs = site.control("sync.list", limit=1)["runs"]
-    return site.control("sync.show", run=runs[0]["run"]) if runs else None
+def hop_seconds(site, generation):
+    """The product's own time of the newest generation: from asking for it to its commit."""
+    def committed():
+        hop = site.control("sync.deliveries")["hop"]
+        return hop if hop["generation"] == generation and hop["committed_ns"] >= hop["requested_ns"] else None
+    hop = wait_for(committed, 10, "the times of generation %d at %s" % (generation, site.code))
+    return (hop["committed_ns"] - hop["requested_ns"]) / 1e9
 
 
 def with_debian(setup, tree, suites):
@@ -78,7 +77,7 @@ def bootstrap(setup):
     ours, outside, theirs = [], [], []
     with setup.tree() as tree:
         central, _ = with_debian(setup, tree, ["bookworm"])
-        records = central.status()["records"]
+        records, generation = central.head()["records"], central.head()["generation"]
         central.stop()
         dumped = tree.dir / "records"
         dump(central, dumped)
@@ -87,17 +86,15 @@ def bootstrap(setup):
             child = tree.join(central, "B%02d" % i, start=False)
             start = time.monotonic()
             child.start(wait=False)
-            wait_for(lambda: child.status()["generation"] == central.status()["generation"], 60, "the child is current",
-                     interval=0.01)
+            wait_for(lambda: child.head()["generation"] == generation, 60, "the child is current", interval=0.01)
             outside.append(time.monotonic() - start)
-            hop = wait_for(lambda: last_run(child), 10, "the child has a record of its run")["hop"]
-            ours.append(seconds_between(hop["requested"], hop["committed"]))
-            if child.status()["records"] != records:
-                raise RuntimeError("the child holds %s of %d records" % (child.status()["records"], records))
+            ours.append(hop_seconds(child, generation))
+            if child.head()["records"] != records:
+                raise RuntimeError("the child holds %s of %d records" % (child.head()["records"], records))
             child.stop()
             theirs.append(bare("bare_bulk", dumped, FOLDER))
     ours, outside, theirs = ours[1:], outside[1:], theirs[1:]  # the first of each warms up
-    return Row("bootstrap", "s", [Aim("bootstrap", "s", Sample(ours), Sample(b["seconds"] for b in theirs), 2.0, True)],
+    return Row("bootstrap", "s", [Aim("bootstrap", "s", Sample(ours), Sample([b["seconds"] for b in theirs]), 2.0, True)],
                records=records, outside=Sample(outside).median, bytes_bare=theirs[0]["wire"])
 
 
@@ -111,10 +108,10 @@ def import_(setup):
             start = time.monotonic()
             central, run = with_debian(setup, tree, setup.debian.suites)
             outside.append(time.monotonic() - start)
-            ours.append(seconds_between(run["started"], run["ended"]))
-            records = central.status()["records"]
+            ours.append(run["seconds"])
+            records = central.head()["records"]
         theirs.append(bare("bare_import", FOLDER, *[setup.debian.index(s) for s in setup.debian.suites]))
-    return Row("import", "s", [Aim("import", "s", Sample(ours), Sample(b["seconds"] for b in theirs), 3.0, False)],
+    return Row("import", "s", [Aim("import", "s", Sample(ours), Sample([b["seconds"] for b in theirs]), 3.0, False)],
                records=records, outside=Sample(outside).median)
 
 
@@ -164,12 +161,11 @@ def catchup(setup):
             first = proxy.count()
             start = time.monotonic()
             child.start(wait=False)
-            wait_for(lambda: child.status()["generation"] == generation, 60, "the child has caught up", interval=0.005)
+            wait_for(lambda: child.head()["generation"] == generation, 60, "the child has caught up", interval=0.005)
             outside.append(time.monotonic() - start)
             last = proxy.count()
             wire.append(last["down"] + last["up"] - first["down"] - first["up"])
-            hop = wait_for(lambda: last_run(child), 10, "the child has a record of its run")["hop"]
-            ours.append(seconds_between(hop["requested"], hop["committed"]))
+            ours.append(hop_seconds(child, generation))
             child.stop()
             theirs.append(bare("bare_bulk", tree.dir / "changed", FOLDER)["seconds"])
     return Row("catchup", "bytes", [Aim("bytes", "bytes", Sample(wire), Sample([changed["zstd"]]), 1.15, True),
@@ -183,7 +179,7 @@ HOPS, UPDATES, PER_SECOND = 4, 200, 20
 
 
 def an_update(i):
-    return json.dumps({"id": "bench/%06d" % i, "title": "Update %d of the bench" % i, "classification": "security",
+    return json.dumps({"id": "bench-%06d" % i, "title": "Update %d of the bench" % i, "classification": "security",
                        "product": "bench", "severity": "important", "description": "One update of many. " * 20,
                        "cves": ["CVE-2026-%04d" % i], "package": "bench-%d" % i, "version": "1.%d" % i,
                        "architecture": "amd64"})
@@ -202,7 +198,7 @@ def cascade(setup):
         tree.wait_equal()
         sample = tree.dir / "records"
         for run in range(setup.runs):
-            first = central.status()["generation"]
+            first = central.head()["generation"]
             start = time.monotonic()
             for i in range(UPDATES):
                 due = start + i / PER_SECOND
@@ -272,7 +268,7 @@ def idle(setup):
         last = proxy.count()
         window = last["up"] + last["down"] - first["up"] - first["down"]
         by_process = {sites.process_name(p): round(rss_without_map(p) / MIB, 1) for p in leaf.pids()}
-        records = leaf.status()["records"]
+        records = leaf.head()["records"]
     return Row("idle", "MiB", [Aim("rss", "MiB", Sample(rss), None, 32, False),
                                Aim("link", "MiB/day", Sample([window * 86400 / seconds / MIB]), None, 0.5, False)],
                records=records, seconds=round(seconds), window_bytes=window, processes=str(by_process))

@@ -32,11 +32,11 @@ def test_disk_full_at_a_child(tree, repo, central):
         try:
             child = tree.join(central, "B01")
             tree.wait_equal()
-            old = child.status()["generation"]
-            repo.write(sample(300) + sample(20_000, seed=3, prefix="bulk"))
+            old = child.head()["generation"]
+            repo.write(sample(300) + sample(30_000, seed=3, prefix="bulk"))
             assert central.sync(full=True)["result"] == "succeeded"
             wait_for(lambda: any(w in causes(child) for w in ("disk", "store-full")), 30, "the child says why")
-            assert child.status()["generation"] == old
+            assert child.head()["generation"] == old
             assert len(child.control("catalogue.list", limit=5)["updates"]) == 5
             subprocess.run(["mount", "-o", "remount,size=300m", str(tree.dir / "B01")], check=True)
             tree.wait_equal(60)
@@ -48,11 +48,11 @@ def test_disk_full_at_a_child(tree, repo, central):
 def test_store_full_at_a_child(tree, repo, central):
     child = tree.join(central, "B01", map_size="16MiB")
     tree.wait_equal()
-    old = child.status()["generation"]
+    old = child.head()["generation"]
     repo.write(sample(300) + sample(60_000, seed=3, prefix="bulk"))
     assert central.sync(full=True)["result"] == "succeeded"
     wait_for(lambda: "store-full" in causes(child), 60, "the child says why")
-    assert child.status()["generation"] == old
+    assert child.head()["generation"] == old
     child.stop()
     child.write_config(map_size="2GiB")
     child.start()
@@ -68,12 +68,16 @@ def test_disk_full_at_the_centre(tree, repo):
             central.control("upstream.add", **repo.upstream_args("sample"))
             assert central.sync(full=True)["result"] == "succeeded"
             before = central.head()
-            repo.write(sample(300) + sample(20_000, seed=3, prefix="bulk"))
+            repo.write(sample(300) + sample(30_000, seed=3, prefix="bulk"))
             run = central.sync(full=True)
             assert (run["result"], run["code"]) in (("failed", "disk"), ("failed", "store-full")), run
             assert central.head()["root"] == before["root"]
+            assert len(central.control("sync.list")["runs"]) == 2  # the next try waits for its time
+            assert [e["legacy"] for e in central.control("events")["events"] if e["name"] == "sync.failed"] == [6703]
+            again = central.sync(full=True)
+            assert (again["result"], again["code"]) in (("failed", "disk"), ("failed", "store-full")), again
             subprocess.run(["mount", "-o", "remount,size=300m", str(tree.dir / "CEN")], check=True)
             assert central.sync(full=True)["result"] == "succeeded"
-            assert central.head()["records"] == 20_300
+            assert central.head()["records"] == 30_300
         finally:
             tree.sites["CEN"].destroy()
