@@ -6,7 +6,7 @@
 
 #include "services/metadata/core.h"
 
-#define REFUSED_NS (60 * NS_PER_S)
+#define REFUSED_MOST_NS (60 * NS_PER_S)
 
 void metadata_options_default(struct metadata_options *o)
 {
@@ -95,7 +95,8 @@ static int on_start(struct metadata *m, const struct input *in)
         in->body.len ? (const char *)in->body.data : "");
     Sitetree__WorkerReady ready = SITETREE__WORKER_READY__INIT;
     if (m->opt.store_refused)
-        m->refused_until.ns = m->now.ns + REFUSED_NS;
+        m->refused_until.ns = m->now.ns + (m->opt.poll_interval_ns < REFUSED_MOST_NS ? m->opt.poll_interval_ns
+                                                                                     : REFUSED_MOST_NS);
     m->filter_version = meta_get_u64(m->txn, "filter-version");
     if (meta_get(m->txn, "filter", &v) == 0)
         buf_append_view(&m->filter, v);

@@ -1,11 +1,18 @@
 /* A TCP proxy on loopback that makes slow, cut and silent links, and counts bytes: for system tests and
- * benches. link_proxy [-r UP:DOWN] [-d DELAY_MS] LISTEN_PORT:TARGET_PORT... Up is from who connects to the
- * target. Rates are bytes/s for the whole direction, 0 without a limit. It prints
- * {"ready":true} and then takes one command a line on stdin, each answered with one line of JSON:
+ * benches.
+ *
+ *     link_proxy [-r UP:DOWN] [-d DELAY_MS] [-t] LISTEN_PORT:TARGET_PORT...
+ *
+ * Up is from who connects to the target. Rates are bytes/s for the whole direction, 0 without a limit. -t: a
+ * line on stderr for each piece that is read (ms, port, direction, bytes).
+ *
+ * It prints {"ready":true} and then takes one command a line on stdin, each answered with one line of JSON:
+ *
  *     rate UP DOWN   delay MS   cut (drop all, refuse new)   hold (keep all open, move nothing)   heal
  *     drip BYTES     (writes of at most that many bytes; 0: as they come)
  *     count          {"up":..,"down":..,"connections":..,"accepted":..,"ports":{"7001":{"up":..,"down":..}}}
  *     quit           (so does the end of stdin)
+ *
  * Counts are bytes handed to the kernel of the receiving side. One thread, one loop over poll(2). */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -54,7 +61,7 @@ static struct {
     double rate[2], tokens[2];
     int64_t delay, refilled;
     size_t drip;
-    bool cut, held, quit;
+    bool cut, held, quit, trace;
     uint64_t accepted;
 } p;
 
@@ -160,6 +167,9 @@ static bool lane_read(struct pair *q, enum side s)
         return fine;
     }
     *n = (struct piece){.due = now_ns() + p.delay, .len = (size_t)got};
+    if (p.trace)
+        fprintf(stderr, "%lld %d %s %zd\n", (long long)(now_ns() / 1000000), p.port[q->port].listen_port,
+            s == UP ? "up" : "down", got);
     if (l->last && l->first)
         l->last->next = n;
     else
@@ -366,13 +376,15 @@ int main(int argc, char **argv)
 {
     int option;
     signal(SIGPIPE, SIG_IGN);
-    while ((option = getopt(argc, argv, "r:d:")) != -1) {
+    while ((option = getopt(argc, argv, "r:d:t")) != -1) {
         double up = 0, down = 0;
         if (option == 'r' && sscanf(optarg, "%lf:%lf", &up, &down) == 2) {
             p.rate[UP] = up;
             p.rate[DOWN] = down;
         } else if (option == 'd') {
             p.delay = (int64_t)(atof(optarg) * 1e6);
+        } else if (option == 't') {
+            p.trace = true;
         } else {
             return 2;
         }

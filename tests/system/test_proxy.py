@@ -52,7 +52,12 @@ def connect(proxy):
 
 
 def exchange(s, data):
-    sender = threading.Thread(target=s.sendall, args=(data,))
+    def send():
+        try:
+            s.sendall(data)
+        except OSError:
+            pass  # who reads finds out
+    sender = threading.Thread(target=send)
     sender.start()
     got = b""
     while len(got) < len(data):
