@@ -46,8 +46,8 @@ struct lmdb_store {
     bool absent[STORE_TABLES_MAX]; /* only when opened for reading: as good as empty */
     int lock_fd;
     unsigned fork_count; /* of the process, when this was opened */
-    uint64_t limit; /* of the map */
-    uint64_t bound; /* the same, or less where the disk has less room */
+    uint64_t limit;      /* of the map */
+    uint64_t bound;      /* the same, or less where the disk has less room */
     unsigned page;
     time_t last_reader_check;
     struct lmdb_txn *spare;
