@@ -157,6 +157,8 @@ void world_tell(struct world *w, const char *code, const char *command, json_t *
 
 /* What happened. */
 struct world_shown world_shown(struct world *w, const char *code, bool deep);
+/* What the first site showed at its nth generation of the newest epoch; false: it never did. */
+bool world_seen(struct world *w, uint64_t generation, struct world_shown *ret_shown);
 struct world_counts {
     uint64_t frames, bytes;      /* given to this site's worker from its parent, both lanes */
     uint64_t by_type[80];        /* of those, by frame type */

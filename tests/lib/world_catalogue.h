@@ -52,5 +52,7 @@ struct world_forgery {
 };
 struct blob *world_forge(
     struct world *w, const char *code, const struct world_forgery *f); /* the caller owns it */
+/* Pages in the committed store that the applied head does not reach. */
+unsigned world_stray_pages(struct world *w, const char *code);
 /* Takes leaf pages out of the committed store behind the core's back; returns how many. */
 unsigned world_lose_pages(struct world *w, const char *code, unsigned most);

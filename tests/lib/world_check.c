@@ -102,6 +102,18 @@ void check_committed(struct world_process *p)
     p->has_shown = true;
 }
 
+bool world_seen(struct world *w, uint64_t generation, struct world_shown *ret_shown)
+{
+    for (size_t i = w->n_heads; i-- > 0;)
+        if (w->heads[i].generation == generation) {
+            const struct seen_head *h = &w->heads[i];
+            *ret_shown =
+                (struct world_shown){h->epoch, h->generation, h->head, h->root, h->content, h->records};
+            return true;
+        }
+    return false;
+}
+
 struct world_shown world_shown(struct world *w, const char *code, bool deep)
 {
     struct world_shown s = {0};

@@ -170,6 +170,36 @@ struct blob *world_forge(struct world *w, const char *code, const struct world_f
     return b;
 }
 
+unsigned world_stray_pages(struct world *w, const char *code)
+{
+    struct store *store = site_find(w, code)->worker.store;
+    struct store_txn *t;
+    struct head *h = NULL;
+    struct store_stat stat;
+    uint64_t reached = 0;
+    if (store_begin(store, false, &t))
+        return 0;
+    int rc = catalogue_head(w, t, &h);
+    for (size_t i = 0; !rc && i < h->n_scopes; i++) {
+        const struct scope_entry *e = &h->scopes[i];
+        struct tree_report report = {0};
+        uint8_t salt[16];
+        uint32_t id;
+        scope_salt(e->name, salt);
+        if (catalogue_scope_id(t, e->name, &id))
+            continue;
+        struct tree tree;
+        tree_init(&tree, t, id, salt);
+        rc = tree_check(&tree, &e->tree, false, false, &report);
+        tree_done(&tree);
+        reached += report.pages;
+    }
+    head_free(h);
+    store_abort(t);
+    store_stat(store, &stat);
+    return rc ? 0 : (unsigned)(stat.entries[TABLE_PAGES] - reached);
+}
+
 unsigned world_lose_pages(struct world *w, const char *code, unsigned most)
 {
     struct store_txn *t;

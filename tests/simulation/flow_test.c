@@ -187,6 +187,41 @@ static void s008_moving_head_during_a_walk(void **state)
     world_free(w);
 }
 
+/* P10, P11: on a link that a snapshot fills, requests and heads pass the bulk, and no more than some seconds
+ * of the rate wait for the child. */
+static void s027_heads_pass_the_bulk(void **state)
+{
+    (void)state;
+    const uint64_t rate = 7000;
+    struct world_options o = {.seed = 27, .config = &options, .queue_bound = 4 * rate};
+    struct world *w = world_catalogue_new(&o);
+    world_add_site(w, "CEN", NULL);
+    world_add_site(w, "P01", "CEN");
+    world_start(w);
+    world_run_for(w, NS_PER_S);
+    world_upstream_add(w, "up", 6000);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    world_add_site(w, "B12", "P01");
+    world_set_faults(w, "B12", &(struct world_faults){.rate = rate});
+    world_start(w);
+    for (unsigned i = 0; i < 4; i++) {
+        world_run_for(w, 3 * NS_PER_S);
+        world_upstream_churn(w, "up", 2, 2, 0);
+        uint64_t hints = got(w, "B12", FRAME_HINT), requests = got(w, "B12", FRAME_SYNC_REQUEST);
+        scenario_sync(w, true);
+        world_run_for(w, 2 * NS_PER_S);
+        WORLD_OK(w);
+        assert_true(got(w, "B12", FRAME_HINT) > hints);
+        assert_true(got(w, "B12", FRAME_SYNC_REQUEST) > requests);
+        assert_true(world_status(w, "B12").known_generation == world_shown(w, "CEN", false).generation);
+    }
+    WORLD_TRUE(w, !world_converged(w)); /* the snapshot is still on its way */
+    scenario_converge(w, 10 * MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
 /* A sync with a crash of one site at the n-th point; false when the sync has fewer points. */
 static bool crash_in_sync(const char *code, unsigned n, unsigned items)
 {
@@ -201,8 +236,16 @@ static bool crash_in_sync(const char *code, unsigned n, unsigned items)
     WORLD_OK(w);
     /* nobody does anything: the run that died is made up for within the retry time */
     world_run_for(w, options.retry_interval_ns + 10 * MINUTE);
-    if (j) /* else the command died with its process, and the operator knows it */
+    if (j) { /* else the command died with its process, and the operator knows it */
         scenario_equal(w);
+        for (unsigned i = 0; i < world_n_sites(w); i++) { /* and the request went down to everybody */
+            json_t *run = scenario_run(w, world_site_code(w, i), 0);
+            WORLD_TRUE(w, strcmp(scenario_text(run, "result"), "succeeded") == 0);
+            WORLD_TRUE(w, (uint64_t)json_integer_value(json_object_get(run, "generation_after")) ==
+                              world_shown(w, "CEN", false).generation);
+            json_decref(run);
+        }
+    }
     json_decref(j);
     WORLD_TRUE(w, world_converged(w));
     scenario_verify(w, code);
@@ -348,6 +391,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s006_below_the_delta_floor_it_walks),
         cmocka_unit_test(s007_cut_in_mid_snapshot),
         cmocka_unit_test(s008_moving_head_during_a_walk),
+        cmocka_unit_test(s027_heads_pass_the_bulk),
         cmocka_unit_test(s009_crash_at_each_effect),
         cmocka_unit_test(s009_crash_at_birth),
         cmocka_unit_test(s009_crash_at_each_effect_of_a_snapshot),

@@ -95,6 +95,7 @@ static void act(struct world *w)
         world_skew(w, child(w), (int64_t)world_random(w, 20 * MINUTE) - 10 * MINUTE);
         break;
     case 15:
+        scenario_ask(w, any(w));
         world_tell(w, any(w), commands[world_random(w, COUNT_OF(commands))], NULL);
         break;
     default:
@@ -144,8 +145,10 @@ static uint64_t one_seed(uint64_t seed)
     world_run_for(w, options.schedule_ns + 2 * options.retry_interval_ns);
     scenario_converge(w, HOUR);
     scenario_equal(w);
-    for (unsigned i = 0; i < COUNT_OF(codes); i++)
+    for (unsigned i = 0; i < COUNT_OF(codes); i++) {
         scenario_verify(w, codes[i]);
+        WORLD_TRUE(w, world_stray_pages(w, codes[i]) == 0); /* P11: what no head needs is gone */
+    }
     WORLD_OK(w);
     uint64_t hash = world_trace_hash(w);
     world_free(w);

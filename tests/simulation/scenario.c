@@ -115,3 +115,21 @@ void scenario_verify(struct world *w, const char *code)
     WORLD_TRUE(w, json_is_true(json_object_get(json_object_get(j, "data"), "ok")));
     json_decref(j);
 }
+
+void scenario_ask(struct world *w, const char *code)
+{
+    if (!world_is_up(w, code))
+        return;
+    json_t *j = world_call(w, code, "catalogue.show", NULL), *data = json_object_get(j, "data");
+    WORLD_OK(w);
+    struct world_shown seen;
+    char root[65];
+    if (data) {
+        uint64_t generation = (uint64_t)json_integer_value(json_object_get(data, "generation"));
+        WORLD_TRUE(w, world_seen(w, generation, &seen));
+        WORLD_TRUE(
+            w, strcmp(scenario_text(data, "root"), hex_encode(seen.root.b, sizeof seen.root.b, root)) == 0);
+        WORLD_TRUE(w, (uint64_t)json_integer_value(json_object_get(data, "records")) == seen.records);
+    }
+    json_decref(j);
+}

@@ -37,3 +37,6 @@ void scenario_converge(struct world *w, int64_t at_most);
 void scenario_equal(struct world *w);
 /* verify with deep at a site: must be ok. */
 void scenario_verify(struct world *w, const char *code);
+/* Asks a site what it shows (when it answers at all): each answer belongs to one signed generation as a whole
+ * (P1). */
+void scenario_ask(struct world *w, const char *code);
