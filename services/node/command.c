@@ -214,8 +214,8 @@ static int site_command(struct step *s, const char *verb, json_t *args)
 
 static bool is_workers(const char *command)
 {
-    static const char *const nouns[] = {
-        "sync.", "upstream.", "update.", "catalogue.", "filter.", "store.", "verify"};
+    static const char *const nouns[] = {"sync.", "upstream.", "update.", "catalogue.", "filter.", "store.",
+        "verify", "plan", "repair", "epoch."};
     for (size_t i = 0; i < COUNT_OF(nouns); i++)
         if (strncmp(command, nouns[i], strlen(nouns[i])) == 0)
             return true;

@@ -40,11 +40,12 @@ const struct screen view_links = {SECTIONS(TABLE("links",
     {"path", "path", FORMAT_TEXT, FIELD_MAYBE}, {"last error", "last_error", FORMAT_TEXT, FIELD_MAYBE},
     {"at", "last_error_at", FORMAT_TIME, FIELD_MAYBE}))};
 
-const struct screen view_site_list = {SECTIONS(TABLE("sites",
-    "no sites below this one; sitetree site invite CODE lets one in\n", {"site", "site", FORMAT_TEXT},
-    {"tier", "tier", FORMAT_TEXT}, {"parent", "parent", FORMAT_TEXT, FIELD_MAYBE},
-    {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS}, {"seen", "seen", FORMAT_SECONDS},
-    {"joined", "joined", FORMAT_TIME}, {"endpoint", "endpoint", FORMAT_TEXT}))};
+const struct screen view_site_list = {
+    SECTIONS(TABLE("sites", "no sites below this one; sitetree site invite CODE lets one in\n",
+        {"site", "site", FORMAT_TEXT}, {"tier", "tier", FORMAT_TEXT},
+        {"parent", "parent", FORMAT_TEXT, FIELD_MAYBE}, {"state", "state", FORMAT_TEXT},
+        {"class", "class", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS}, {"seen", "seen", FORMAT_SECONDS},
+        {"joined", "joined", FORMAT_TIME}, {"endpoint", "endpoint", FORMAT_TEXT}))};
 
 const struct screen view_site_show = {SECTIONS(
     RECORD("", {"site", "site", FORMAT_TEXT}, {"tier", "tier", FORMAT_TEXT},
@@ -90,24 +91,25 @@ const struct screen view_sync_list = {SECTIONS(TABLE("runs", "no runs yet; sitet
     {"expired", "expired", FORMAT_COUNT}, {"code", "code", FORMAT_TEXT, FIELD_MAYBE},
     {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE}))};
 
-const struct screen view_sync_show = {
-    SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT}, {"by", "by", FORMAT_TEXT},
-                 {"result", "result", FORMAT_TEXT, FIELD_MAYBE}, {"code", "code", FORMAT_TEXT, FIELD_MAYBE},
-                 {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE}, {"phase", "phase", FORMAT_TEXT},
-                 {"started", "started", FORMAT_TIME}, {"ended", "ended", FORMAT_TIME, FIELD_MAYBE},
-                 {"generation before", "generation_before", FORMAT_NUMBER},
-                 {"generation after", "generation_after", FORMAT_NUMBER}, {"added", "added", FORMAT_COUNT},
-                 {"changed", "changed", FORMAT_COUNT}, {"removed", "removed", FORMAT_COUNT},
-                 {"expired", "expired", FORMAT_COUNT}),
-        TABLE("phases", NULL, {"phase", "phase", FORMAT_TEXT}, {"started", "started", FORMAT_TIME},
-            {"took", "seconds", FORMAT_SECONDS, FIELD_KEEP}, {"items", "items", FORMAT_COUNT},
-            {"bytes", "bytes", FORMAT_BYTES}),
-        RECORD("hop", {"requested", "requested", FORMAT_TIME, FIELD_MAYBE},
-            {"first byte", "first_byte", FORMAT_TIME, FIELD_MAYBE},
-            {"last byte", "last_byte", FORMAT_TIME, FIELD_MAYBE},
-            {"verified", "verified", FORMAT_TIME, FIELD_MAYBE},
-            {"committed", "committed", FORMAT_TIME, FIELD_MAYBE},
-            {"waited", "wait", FORMAT_PAIRS, FIELD_MAYBE}, {"bytes", "bytes", FORMAT_BYTES, FIELD_MAYBE}))};
+const struct screen view_sync_show = {SECTIONS(
+    RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT}, {"by", "by", FORMAT_TEXT},
+        {"result", "result", FORMAT_TEXT, FIELD_MAYBE}, {"waits for", "waits_for", FORMAT_TEXT, FIELD_MAYBE},
+        {"code", "code", FORMAT_TEXT, FIELD_MAYBE}, {"reason", "reason", FORMAT_TEXT, FIELD_MAYBE},
+        {"phase", "phase", FORMAT_TEXT}, {"started", "started", FORMAT_TIME},
+        {"ended", "ended", FORMAT_TIME, FIELD_MAYBE},
+        {"generation before", "generation_before", FORMAT_NUMBER},
+        {"generation after", "generation_after", FORMAT_NUMBER}, {"added", "added", FORMAT_COUNT},
+        {"changed", "changed", FORMAT_COUNT}, {"removed", "removed", FORMAT_COUNT},
+        {"expired", "expired", FORMAT_COUNT}),
+    TABLE("phases", NULL, {"phase", "phase", FORMAT_TEXT}, {"started", "started", FORMAT_TIME},
+        {"took", "seconds", FORMAT_SECONDS, FIELD_KEEP}, {"items", "items", FORMAT_COUNT},
+        {"bytes", "bytes", FORMAT_BYTES}),
+    RECORD("hop", {"requested", "requested", FORMAT_TIME, FIELD_MAYBE},
+        {"first byte", "first_byte", FORMAT_TIME, FIELD_MAYBE},
+        {"last byte", "last_byte", FORMAT_TIME, FIELD_MAYBE},
+        {"verified", "verified", FORMAT_TIME, FIELD_MAYBE},
+        {"committed", "committed", FORMAT_TIME, FIELD_MAYBE}, {"waited", "wait", FORMAT_PAIRS, FIELD_MAYBE},
+        {"bytes", "bytes", FORMAT_BYTES, FIELD_MAYBE}))};
 
 const struct screen view_sync_now = {
     SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"kind", "kind", FORMAT_TEXT},
@@ -192,3 +194,20 @@ const struct screen view_findings = {
         RECORD("", {"sound", "ok", FORMAT_YES}))};
 
 const struct screen view_reload = {SECTIONS(RECORD("", {"changed", "changed", FORMAT_LIST}))};
+
+const struct screen view_sync_decided = {
+    SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"decision", "decision", FORMAT_TEXT}))};
+
+const struct screen view_plan = {
+    SECTIONS(TABLE("scopes", "no upstreams\n", {"scope", "scope", FORMAT_TEXT}, {"add", "add", FORMAT_COUNT},
+                 {"change", "change", FORMAT_COUNT}, {"expire", "expire", FORMAT_COUNT},
+                 {"remove", "remove", FORMAT_COUNT}, {"items", "items", FORMAT_COUNT, FIELD_KEEP},
+                 {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}),
+        RECORD("", {"items", "items", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
+            {"waits for approval", "guarded", FORMAT_YES}, {"because", "guard", FORMAT_TEXT, FIELD_MAYBE}))};
+
+const struct screen view_repair = {
+    SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT}, {"damaged pages", "bad", FORMAT_COUNT},
+                 {"fetching", "fetching", FORMAT_YES}),
+        TABLE("scopes", NULL, {"scope", "scope", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT},
+            {"of", "of", FORMAT_COUNT}, {"first", "first", FORMAT_TEXT}))};

@@ -68,6 +68,10 @@ int wait_run(struct cli *c, struct control *control, const char *run, int64_t un
             *ret_reply = reply;
             break;
         }
+        if (text_at(reply, "data.waits_for")) {
+            *ret_reply = reply;
+            break;
+        }
         char phase[64];
         snprintf(
             phase, sizeof phase, "%s", text_at(reply, "data.phase") ? text_at(reply, "data.phase") : "?");
@@ -91,6 +95,8 @@ static int failed(struct cli *c, int rc)
 
 static int exit_of_run(const json_t *reply)
 {
+    if (text_at(reply, "data.waits_for"))
+        return 3;
     const char *result = text_at(reply, "data.result");
     return result && strcasecmp(result, "succeeded") == 0 ? 0 : 1;
 }
@@ -105,6 +111,9 @@ static int show_run(struct cli *c, json_t *reply)
     c->command = show;
     ask_show(c, reply);
     c->command = own;
+    if (text_at(reply, "data.waits_for") && !c->output.json)
+        output_note(&c->output, "it waits for %s\ntry: sitetree sync approve %s, or sitetree sync reject %s",
+            text_at(reply, "data.waits_for"), text_at(reply, "data.run"), text_at(reply, "data.run"));
     json_decref(reply);
     return exit_code;
 }

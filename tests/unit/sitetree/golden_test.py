@@ -26,7 +26,7 @@ ANSWERS, GOLDEN = VECTORS / "answers", VECTORS / "golden"
 WORDS = {"site invite": ["P03"], "site revoke": ["i-17"], "site remove": ["P02", "--yes"], "upstream remove": ["acme", "--yes"],
          "upstream test": ["bookworm"], "update show": ["deb/openssl/3.0.15-1~deb12u1/amd64"],
          "upstream add": ["acme", "--uri", "https://deb.example", "--keyring", "/k/a.gpg"], "update expire": ["acme/tool/1.1", "--yes"], "update remove": ["acme/tool/1.0", "--yes"],
-         "update publish": ["{dir}/update.json"], "catalogue search": ["openssl"], "sync show": ["r-8812"],
+         "update publish": ["{dir}/update.json"], "catalogue search": ["openssl"], "sync show": ["r-8812"], "sync approve": ["r-9"], "sync reject": ["r-9"],
          "explain": ["B21"], "wait": ["CEN", "P01", "--for", "current", "--timeout", "1h"]}
 VARIANTS = {
     "tree": [["--problems"], ["--depth", "1"]],
@@ -267,6 +267,10 @@ def test_progress(_):
     done, _ = f.run(["sync", "now", "--wait", "--timeout", "300ms"])
     check(done.returncode == 4 and "it is in phase VIEW" in done.stderr, "a run that does not end:", done)
     f.close()
+    f = Fixture({"sync.show": dict(going, data=dict(going["data"], waits_for="approval", reason="main would lose 47 %"))})
+    done, _ = f.run(["sync", "now", "--wait"])
+    check(done.returncode == 3 and "sitetree sync approve r-8813" in done.stderr and "47 %" in done.stdout, "a guarded run:", done)
+    f.close()
     f = Fixture({"sync.show": answer_of("sync.show", result="failed", code="upstream", reason="no route")})
     done, _ = f.run(["wait", "--for", "run=r-8812"])
     check(done.returncode == 1 and "no route" in done.stdout, "a run that failed:", done)
@@ -362,7 +366,7 @@ def test_not_running(f):
 
 
 def test_completion(f):
-    for words, want in ((["sync", ""], "now status list show cancel"), (["s"], "site sync status store stop"),
+    for words, want in ((["sync", ""], "now status list show cancel approve reject"), (["s"], "site sync status store stop"),
                         (["site", "show", ""], "CEN P01 P02"), (["site", "show", "P"], "P01 P02"),
                         (["sync", "show", ""], "r-8812 r-8811"), (["upstream", "test", "b"], "bookworm"),
                         (["site", "invite", "--tier", ""], "primary secondary branch"), (["wait", "CEN", ""], "CEN P01 P02"),

@@ -63,7 +63,7 @@ def every_key_of_the_example_is_in_the_page():
 def bash_offers_the_words():
     bash = shutil.which("bash")
     folder = str(Path(CLI).parent)
-    for line, want in (("sitetree sync ", "now status list show cancel"), ("sitetree sto", "store stop"),
+    for line, want in (("sitetree sync ", "now status list show cancel approve reject"), ("sitetree sto", "store stop"),
                        ("sitetree wait --for c", "current"), ("sitetree site invite --tier b", "branch")):
         words = line.split() + ([""] if line.endswith(" ") else [])
         program = 'PATH=%s:$PATH; source %s; COMP_WORDS=(%s); COMP_CWORD=%d; _sitetree; echo "${COMPREPLY[*]}"' % (
