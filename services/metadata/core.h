@@ -190,9 +190,8 @@ struct metadata {
 
     /* from the node */
     bool have_info, central;
-    struct hash hierarchy;
-    uint8_t head_key[32];
-    uint64_t trust_version;
+    struct head_trust trust;
+    struct buf trust_statement; /* central: goes with every head from version 2 on */
     char site[SITE_CODE_MAX + 1], tier[16], parent[SITE_CODE_MAX + 1], top[SITE_CODE_MAX + 1];
 
     enum replica_state state;
@@ -277,6 +276,8 @@ struct scope *state_scope(struct metadata *m, const char *name); /* makes it; NU
 struct scope *state_scope_find(struct metadata *m, const char *name);
 uint64_t state_scope_serial(struct metadata *m, struct scope *s); /* the highest ever given */
 void state_scope_serial_put(struct metadata *m, struct scope *s, uint64_t serial);
+void state_trust(
+    struct metadata *m, const struct head *h); /* a head that was believed brought a newer trust */
 void state_apply(
     struct metadata *m, struct head *h); /* takes h: it is the applied head now, in store and memory */
 void state_target(struct metadata *m, struct head *h); /* h: known, or NULL */

@@ -11,6 +11,7 @@ void head_free(struct head *h)
     if (!h)
         return;
     blob_free(h->bytes);
+    buf_done(&h->trust_statement);
     free(h->scopes);
     free(h);
 }
@@ -107,8 +108,58 @@ static int parse_payload(struct arena *a, struct view payload, const struct hash
     return 0;
 }
 
-int head_parse(
-    struct view bytes, const struct hash *hierarchy, const uint8_t head_key[32], struct head **ret_head)
+/* A statement of the root key, whose hash is the hierarchy's id: it needs nothing else to be believed. */
+static int read_trust(
+    struct arena *a, const Sitetree__Signed *s, const struct hash *hierarchy, struct head_trust *ret_trust)
+{
+    int rc;
+    struct hash id;
+    if (s->key.len != 32)
+        return err_fail(ERR_MALFORMED, "trust: a key of %zu bytes", s->key.len);
+    hierarchy_id(s->key.data, &id);
+    if (!hash_eq(&id, hierarchy))
+        return err_fail(ERR_KEY, "trust: not signed by the root key of this hierarchy");
+    rc = sign_verify(s->key.data, "trust", pb_view(s->payload), pb_view(s->signature));
+    if (rc)
+        return rc;
+    Sitetree__Trust *t = MESSAGE_UNPACK(a, pb_view(s->payload), 4096, trust, &rc);
+    if (!t)
+        return rc;
+    if (t->hierarchy.len != 32 || memcmp(t->hierarchy.data, hierarchy->b, 32) != 0 || t->head_key.len != 32)
+        return err_fail(ERR_MALFORMED, "trust: without hierarchy or head key");
+    *ret_trust = (struct head_trust){.hierarchy = *hierarchy, .version = t->version};
+    memcpy(ret_trust->head_key, t->head_key.data, 32);
+    return 0;
+}
+
+static int parse_signed(
+    struct arena *a, const Sitetree__HeadBytes *m, const struct head_trust *have, bool stored, struct head *h)
+{
+    int rc;
+    h->trust = *have;
+    if (m->trust) {
+        struct head_trust newer;
+        rc = read_trust(a, m->trust, &have->hierarchy, &newer);
+        if (rc)
+            return rc;
+        if (newer.version > have->version || stored)
+            h->trust = newer;
+        message_pack(&m->trust->base, &h->trust_statement);
+    }
+    if (m->head->key.len != 32)
+        return err_fail(ERR_MALFORMED, "head: a key of %zu bytes", m->head->key.len);
+    if (!stored && memcmp(m->head->key.data, h->trust.head_key, 32) != 0)
+        return err_fail(ERR_KEY, "head: signed by another key than the head key");
+    rc = sign_verify(m->head->key.data, "head", pb_view(m->head->payload), pb_view(m->head->signature));
+    if (!rc)
+        rc = parse_payload(a, pb_view(m->head->payload), &have->hierarchy, h);
+    if (!rc && !stored && h->trust_version != h->trust.version)
+        rc = err_fail(ERR_KEY, "head: signed under trust version %llu, not %llu",
+            (unsigned long long)h->trust_version, (unsigned long long)h->trust.version);
+    return rc ? rc : h->trust_statement.err;
+}
+
+static int parse(struct view bytes, const struct head_trust *have, bool stored, struct head **ret_head)
 {
     AUTO_ARENA a;
     arena_init(&a);
@@ -118,15 +169,10 @@ int head_parse(
         return rc;
     if (!m->head)
         return err_fail(ERR_MALFORMED, "head: unsigned");
-    if (m->head->key.len != 32 || memcmp(m->head->key.data, head_key, 32) != 0)
-        return err_fail(ERR_KEY, "head: signed by another key than the head key");
-    rc = sign_verify(head_key, "head", pb_view(m->head->payload), pb_view(m->head->signature));
-    if (rc)
-        return rc;
     struct head *h = calloc(1, sizeof *h);
     if (!h)
         return -ENOMEM;
-    rc = parse_payload(&a, pb_view(m->head->payload), hierarchy, h);
+    rc = parse_signed(&a, m, have, stored, h);
     if (!rc)
         rc = parse_scopes(&a, pb_view(m->scopes), h);
     if (!rc && !(h->bytes = blob_new(bytes.data, bytes.len)))
@@ -137,6 +183,16 @@ int head_parse(
     }
     *ret_head = h;
     return 0;
+}
+
+int head_parse(struct view bytes, const struct head_trust *have, struct head **ret_head)
+{
+    return parse(bytes, have, false, ret_head);
+}
+
+int head_parse_stored(struct view bytes, const struct head_trust *have, struct head **ret_head)
+{
+    return parse(bytes, have, true, ret_head);
 }
 
 const struct scope_entry *head_scope(const struct head *h, const char *name)
@@ -171,7 +227,9 @@ int head_follows(const struct head *held, const struct head *next, struct wall n
         if (next->generation == held->generation + 1 && !hash_eq(&next->previous, &held->hash))
             return err_fail(ERR_SIGNATURE, "generation %llu does not follow the head that is held",
                 (unsigned long long)next->generation);
-    } else if (held && next->epoch_counter <= held->epoch_counter) {
+    } else if (held && next->epoch_counter <= held->epoch_counter &&
+               next->trust_version <= held->trust_version) {
+        /* (a newer trust ends what a stolen head key has counted up) */
         return err_fail(ERR_EPOCH, "head of another epoch (counter %llu) offered, counter %llu is held",
             (unsigned long long)next->epoch_counter, (unsigned long long)held->epoch_counter);
     }
@@ -226,16 +284,17 @@ void head_pack_payload(const struct head *h, const struct hash *hierarchy, struc
     message_pack(&m.base, out);
 }
 
-int head_pack_bytes(struct view signed_head, struct view scopes, struct buf *out)
+int head_pack_bytes(struct view signed_head, struct view scopes, struct view trust, struct buf *out)
 {
     AUTO_ARENA a;
     arena_init(&a);
-    int rc;
-    Sitetree__Signed *s = MESSAGE_UNPACK(&a, signed_head, 2048, signed, &rc);
-    if (!s)
-        return rc;
+    int rc = 0;
     Sitetree__HeadBytes m = SITETREE__HEAD_BYTES__INIT;
-    m.head = s;
+    m.head = MESSAGE_UNPACK(&a, signed_head, 2048, signed, &rc);
+    if (!rc && trust.len)
+        m.trust = MESSAGE_UNPACK(&a, trust, 4096, signed, &rc);
+    if (rc)
+        return rc;
     m.scopes = pb_bytes(scopes);
     message_pack(&m.base, out);
     return out->err;

@@ -15,7 +15,15 @@ struct scope_entry {
     struct subtree tree; /* root hash, records, bytes */
     struct hash delta;
 };
+/* Whose signature counts: what the root key has last vouched for. */
+struct head_trust {
+    struct hash hierarchy;
+    uint64_t version;
+    uint8_t head_key[32];
+};
 struct head {
+    struct head_trust trust;    /* the one it was signed under */
+    struct buf trust_statement; /* the packed Signed that came with it; empty: none */
     struct epoch epoch;
     uint64_t epoch_counter, generation, trust_version;
     struct hash root, previous, hash; /* hash: of the payload */
@@ -27,10 +35,13 @@ struct head {
 };
 
 /* Parses HeadBytes and checks everything that needs no memory of the past: signature, hierarchy, scope list
- * against the signed root, names in order. ERR_SIGNATURE, ERR_KEY (another hierarchy), ERR_ROOT,
+ * against the signed root, names in order. A trust statement that comes along and is newer than `have`
+ * counts, once its own signature by the hierarchy's root key is right; a head that was signed under an older
+ * one is refused. ERR_SIGNATURE, ERR_KEY (another hierarchy or key, or a key that was withdrawn), ERR_ROOT,
  * ERR_MALFORMED. */
-int head_parse(struct view bytes, const struct hash *hierarchy, const uint8_t head_key[32],
-    struct head **ret_head) MUST_CHECK;
+int head_parse(struct view bytes, const struct head_trust *have, struct head **ret_head) MUST_CHECK;
+/* A head from the own store: it was checked when it came, maybe under a trust that is older than today's. */
+int head_parse_stored(struct view bytes, const struct head_trust *have, struct head **ret_head) MUST_CHECK;
 void head_free(struct head *h);                                               /* takes NULL */
 const struct scope_entry *head_scope(const struct head *h, const char *name); /* NULL: not in it */
 /* Whether `next` may follow `held` (NULL: nothing held): ERR_EPOCH, ERR_ROLLBACK, ERR_SIGNATURE for a fork
@@ -43,5 +54,7 @@ void head_pack_scopes(const struct scope_entry *scopes, size_t n, struct buf *ou
 void head_scopes_root(struct view scopes, struct hash *ret_root);
 void head_pack_payload(const struct head *h, const struct hash *hierarchy, struct buf *out);
 void head_hash(struct view payload, struct hash *ret_hash);
-/* The signed payload (a packed Signed) and the scope list to HeadBytes. */
-int head_pack_bytes(struct view signed_head, struct view scopes, struct buf *out) MUST_CHECK;
+/* The signed payload (a packed Signed), the scope list and the trust statement (may be empty) to HeadBytes.
+ */
+int head_pack_bytes(
+    struct view signed_head, struct view scopes, struct view trust, struct buf *out) MUST_CHECK;

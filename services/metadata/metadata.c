@@ -64,6 +64,7 @@ void metadata_free(struct metadata *m)
     free(m->scopes);
     free(m->children);
     buf_done(&m->filter);
+    buf_done(&m->trust_statement);
     buf_done(&m->rehash.key);
     free(m);
 }
@@ -146,18 +147,24 @@ static int on_site_info(struct metadata *m, const struct frame *f)
     Sitetree__SiteInfo *i = FRAME_UNPACK(&a, f, site_info, &rc);
     if (!i)
         return rc;
-    if (hash_from_view(pb_view(i->hierarchy), &m->hierarchy) || i->head_key.len != 32)
+    if (hash_from_view(pb_view(i->hierarchy), &m->trust.hierarchy) || i->head_key.len != 32)
         return err_fail(ERR_MALFORMED, "site info without hierarchy or head key");
-    memcpy(m->head_key, i->head_key.data, 32);
-    m->trust_version = i->trust_version;
+    bool rotated = m->have_info && i->trust_version > m->trust.version;
+    if (!m->have_info || rotated) {
+        memcpy(m->trust.head_key, i->head_key.data, 32);
+        m->trust.version = i->trust_version;
+        buf_reset(&m->trust_statement);
+        if (i->trust)
+            message_pack(&i->trust->base, &m->trust_statement);
+    }
     m->central = i->central;
     snprintf(m->site, sizeof m->site, "%s", i->site);
     snprintf(m->tier, sizeof m->tier, "%s", i->tier);
     snprintf(m->top, sizeof m->top, "%s", i->central_site);
     if (!m->parent[0] || !m->parent_up)
         snprintf(m->parent, sizeof m->parent, "%s", i->parent);
-    if (m->have_info)
-        return 0;
+    if (m->have_info) /* a new head key signs the same catalogue at once, so nobody misses the change */
+        return rotated && m->central ? origin_renew(m) : 0;
     m->have_info = true;
     return first_info(m);
 }

@@ -256,12 +256,12 @@ static int draft_sign(struct metadata *m)
     if (m->applied && h->issued.ns <= m->applied->issued.ns)
         h->issued.ns = m->applied->issued.ns + 1; /* a clock that was set back */
     h->expires.ns = h->issued.ns + m->opt.head_lifetime_ns;
-    h->trust_version = m->trust_version;
+    h->trust_version = m->trust.version;
     buf_reset(&d->scopes);
     buf_reset(&d->payload);
     head_pack_scopes(h->scopes, h->n_scopes, &d->scopes);
     head_scopes_root(buf_view(&d->scopes), &h->root);
-    head_pack_payload(h, &m->hierarchy, &d->payload);
+    head_pack_payload(h, &m->trust.hierarchy, &d->payload);
     if (d->scopes.err || d->payload.err)
         return -ENOMEM;
     d->request = ++m->next_request;
@@ -367,7 +367,8 @@ static void cursors_put(struct metadata *m, json_t *cursors, bool full)
 
 static bool renewal_due(const struct metadata *m)
 {
-    return !m->applied || m->wall.ns - m->applied->issued.ns > m->opt.head_lifetime_ns / 4;
+    return !m->applied || m->applied->trust_version != m->trust.version ||
+           m->wall.ns - m->applied->issued.ns > m->opt.head_lifetime_ns / 4;
 }
 
 /* The edits of every set; *ret_lost: the scope that loses more than the guard lets pass, NULL: none. */
@@ -709,9 +710,10 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
         return 0;
     AUTO_BUF bytes = {0};
     struct head *h;
-    int rc = head_pack_bytes(f->body, buf_view(&d->scopes), &bytes);
+    int rc = head_pack_bytes(f->body, buf_view(&d->scopes),
+        m->trust.version > 1 ? buf_view(&m->trust_statement) : (struct view){0}, &bytes);
     if (!rc)
-        rc = head_parse(buf_view(&bytes), &m->hierarchy, m->head_key, &h);
+        rc = head_parse(buf_view(&bytes), &m->trust, &h);
     if (rc) {
         origin_drop_draft(m);
         return run_failed(m, rc, "signing: %s", err_text(rc));

@@ -379,7 +379,7 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
             body = buf_view(&raw);
         }
         if (!rc)
-            rc = head_parse(body, &m->hierarchy, m->head_key, &h);
+            rc = head_parse(body, &m->trust, &h);
         if (rc == -ENOMEM)
             return rc;
         if (rc) {
@@ -411,7 +411,7 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
         rc = err_fail(ERR_MALFORMED, "hint without a head");
     if (!rc) {
         message_pack(&hint->head->base, &bytes); /* the signed bytes inside are untouched by this */
-        rc = bytes.err ? bytes.err : head_parse(buf_view(&bytes), &m->hierarchy, m->head_key, &h);
+        rc = bytes.err ? bytes.err : head_parse(buf_view(&bytes), &m->trust, &h);
     }
     if (rc == -ENOMEM)
         return rc;

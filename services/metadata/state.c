@@ -134,11 +134,27 @@ static int load_head(struct metadata *m, const char *name, struct head **ret_hea
     int rc = meta_get(m->txn, name, &v);
     if (rc)
         return rc == ERR_NOT_FOUND ? 0 : rc;
-    return err_wrap(head_parse(v, &m->hierarchy, m->head_key, ret_head), "stored head");
+    return err_wrap(head_parse_stored(v, &m->trust, ret_head), "stored head");
+}
+
+/* The node's word, or what came with a head since: whichever is newer. */
+static void load_trust(struct metadata *m)
+{
+    struct view v;
+    if (meta_get(m->txn, "trust", &v))
+        return;
+    struct reader r = reader_of(v);
+    uint64_t version = read_be64(&r);
+    struct view key = read_bytes(&r, 32);
+    if (r.bad || version <= m->trust.version)
+        return;
+    m->trust.version = version;
+    memcpy(m->trust.head_key, key.data, 32);
 }
 
 int state_load(struct metadata *m)
 {
+    load_trust(m);
     struct store_walk w = store_walk_from(m->txn, TABLE_SCOPES, (struct view){0}, (struct view){0});
     while (store_walk_next(&w)) {
         char name[SCOPE_NAME_MAX + 1] = {0};
@@ -180,8 +196,22 @@ void state_target(struct metadata *m, struct head *h)
     m->target = h;
 }
 
+void state_trust(struct metadata *m, const struct head *h)
+{
+    if (h->trust.version <= m->trust.version || !h->trust_statement.len)
+        return;
+    AUTO_BUF row = {0};
+    m->trust = h->trust;
+    buf_be64(&row, h->trust.version);
+    buf_append(&row, h->trust.head_key, 32);
+    meta_put(m->txn, "trust", buf_view(&row));
+    event_note(m, "trust.changed", NULL, 0, "trust version %llu: heads are signed by another key from now on",
+        (unsigned long long)h->trust.version);
+}
+
 void state_know(struct metadata *m, struct head *h)
 {
+    state_trust(m, h);
     if (m->known != m->target)
         head_free(m->known); /* else the target keeps it */
     m->known = h;

@@ -185,6 +185,8 @@ static int on_ready(struct step *s, const struct frame *f)
     m.central_site = n->id.path[0].code.s;
     m.head_key = pb_bytes(view_of(n->id.head_key, 32));
     m.trust_version = n->id.trust_version;
+    Sitetree__Chain *chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
+    m.trust = chain ? chain->trust : NULL;
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
         frame_pack(FRAME_SITE_INFO, CLASS_HEAD, f->request, NULL, &m.base, false));
     if (n->up.state == UPLINK_LIVE)

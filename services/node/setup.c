@@ -11,7 +11,8 @@
 #include "common/bus/bus_client.h"
 #include "proto/link.pb-c.h"
 
-#define CHAIN_FILE "site.chain" /* written last: with it there is a site in the folder */
+#define CHAIN_FILE "site.chain"        /* written last: with it there is a site in the folder */
+#define HEAD_NEXT "keys/head.key.next" /* until the trust statement names it */
 #define PARENTS_FILE "parents"
 #define TOKEN_FILE "join.token" /* of a join that has begun and not ended */
 
@@ -157,7 +158,7 @@ static int central_make(
     memcpy(cert.sign_key, k->site.public, 32);
     memcpy(cert.link_key, k->link.public, 32);
     AUTO_BUF chain = {0};
-    rc = trust_make(&k->root, k->head.public, &cert, &chain);
+    rc = trust_make(&k->root, 1, k->head.public, &cert, &chain);
     if (!rc)
         rc = file_write_whole(file_in(p, CHAIN_FILE), buf_view(&chain), 0600);
     if (!rc)
@@ -190,15 +191,75 @@ int setup_init_central(const char *dir, const char *code, struct hash *ret_hiera
     return rc;
 }
 
+/* The head key that the trust names: after a change that was cut short it still has its first name. */
+static int head_key_load(struct place_names *p, const uint8_t head_public[32], struct sign_key *ret_key)
+{
+    struct sign_key next;
+    if (file_is_there(p, HEAD_NEXT) && sign_key_load(p->path, &next) == 0 &&
+        memcmp(next.public, head_public, 32) == 0) {
+        char from[sizeof p->path];
+        snprintf(from, sizeof from, "%s", p->path);
+        if (rename(from, file_in(p, "keys/head.key")) < 0)
+            return err_fail(-errno, "%s: %s", from, strerror(errno));
+        *ret_key = next;
+        return 0;
+    }
+    int rc = sign_key_load(file_in(p, "keys/head.key"), ret_key);
+    if (!rc && memcmp(ret_key->public, head_public, 32) != 0)
+        rc = err_fail(ERR_KEY, "%s is not the head key that the trust statement names", p->path);
+    return rc;
+}
+
 static int load_keys(struct place_names *p, const struct identity *id, struct node_keys *k)
 {
     int rc = sign_key_load(file_in(p, "keys/site.key"), &k->site);
     if (!rc)
         rc = link_key_load(file_in(p, "keys/link.key"), &k->link);
     if (!rc && id->depth == 0) {
-        rc = sign_key_load(file_in(p, "keys/head.key"), &k->head);
+        rc = head_key_load(p, id->head_key, &k->head);
         k->has_head = rc == 0;
     }
+    return rc;
+}
+
+int setup_rotate_head(const char *dir, const char *root_path, uint64_t *ret_version)
+{
+    struct place_names p;
+    struct identity id;
+    struct hash hierarchy, mine;
+    struct sign_key root, head;
+    CLEANUP(close_cleanup) int lock = -1;
+    AUTO_BUF chain = {0};
+    AUTO_BUF next = {0};
+    int rc = crypto_init();
+    if (!rc)
+        rc = folder_open(&p, dir, &lock);
+    if (!rc)
+        rc = file_read_whole(file_in(&p, CHAIN_FILE), TRUST_BYTES_MAX, &chain);
+    if (!rc)
+        rc = chain_hierarchy(buf_view(&chain), &hierarchy);
+    if (!rc)
+        rc = chain_verify_bytes(buf_view(&chain), &hierarchy, &id);
+    if (!rc && id.depth)
+        rc = err_fail(ERR_NOT_CENTRAL, "the head key is changed at the central site %s; this is %s",
+            id.path[0].code.s, identity_site(&id)->code.s);
+    if (!rc)
+        rc = sign_key_load(root_path ? root_path : file_in(&p, "keys/root.key"), &root);
+    if (rc)
+        return rc;
+    hierarchy_id(root.public, &mine);
+    if (!hash_eq(&mine, &hierarchy))
+        rc = err_fail(ERR_KEY, "%s is not the root key of this hierarchy", root_path ? root_path : p.path);
+    if (!rc)
+        rc = sign_key_have(&p, HEAD_NEXT, &head);
+    if (!rc)
+        rc = trust_make(&root, id.trust_version + 1, head.public, &id.path[0], &next);
+    secret_wipe(&root, sizeof root);
+    secret_wipe(&head, sizeof head);
+    if (!rc) /* from here on the new key is the one that counts; head_key_load puts it into its place */
+        rc = file_write_whole(file_in(&p, CHAIN_FILE), buf_view(&next), 0600);
+    if (!rc)
+        *ret_version = id.trust_version + 1;
     return rc;
 }
 

@@ -41,8 +41,8 @@ static void fill(Sitetree__SiteCertificate *m, const struct hash *hierarchy, con
     m->issued = (uint64_t)c->issued.ns;
 }
 
-int trust_make(const struct sign_key *root, const uint8_t head_key[32], const struct certificate *central,
-    struct buf *out)
+int trust_make(const struct sign_key *root, uint64_t version, const uint8_t head_key[32],
+    const struct certificate *central, struct buf *out)
 {
     struct hash hierarchy;
     hierarchy_id(root->public, &hierarchy);
@@ -50,7 +50,7 @@ int trust_make(const struct sign_key *root, const uint8_t head_key[32], const st
     fill(&cert, &hierarchy, central);
     Sitetree__Trust trust = SITETREE__TRUST__INIT;
     trust.hierarchy = pb_bytes(view_of(hierarchy.b, 32));
-    trust.version = 1;
+    trust.version = version;
     trust.root_key = pb_bytes(view_of(root->public, 32));
     trust.head_key = pb_bytes(view_of(head_key, 32));
     trust.central = &cert;

@@ -34,10 +34,10 @@ static inline const struct certificate *identity_site(const struct identity *id)
     return &id->path[id->depth];
 }
 
-/* Appends the packed Chain of a new hierarchy. The central site's certificate stands in the trust statement.
- */
-int trust_make(const struct sign_key *root, const uint8_t head_key[32], const struct certificate *central,
-    struct buf *out) MUST_CHECK;
+/* Appends the packed Chain of the central site: its certificate stands in the trust statement. version 1
+ * begins a hierarchy, each later one replaces the one before. */
+int trust_make(const struct sign_key *root, uint64_t version, const uint8_t head_key[32],
+    const struct certificate *central, struct buf *out) MUST_CHECK;
 /* Appends the packed SiteCertificate payload and gives its signature by the parent. */
 int certificate_make(const struct hash *hierarchy, const struct certificate *cert,
     const struct sign_key *parent, struct buf *ret_payload, uint8_t ret_signature[64]) MUST_CHECK;

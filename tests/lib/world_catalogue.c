@@ -26,7 +26,9 @@ int catalogue_head(struct world *w, struct store_txn *t, struct head **ret_head)
 {
     struct view v;
     int rc = meta_get(t, "head", &v);
-    return rc ? rc : head_parse(v, &w->hierarchy, w->head_key.public, ret_head);
+    struct head_trust trust = {.hierarchy = w->hierarchy};
+    memcpy(trust.head_key, w->head_key.public, sizeof trust.head_key);
+    return rc ? rc : head_parse_stored(v, &trust, ret_head);
 }
 
 /* Calls back for every record of the applied head; scopes in their order, records in that of their key

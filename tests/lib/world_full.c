@@ -140,7 +140,7 @@ struct world *world_full_new(const struct world_options *opt, const char *centra
     snprintf(c.code.s, sizeof c.code.s, "%s", central);
     memcpy(c.sign_key, f->site.public, 32);
     memcpy(c.link_key, f->link.public, 32);
-    if (trust_make(&root, w->head_key.public, &c, &f->chain)) {
+    if (trust_make(&root, 1, w->head_key.public, &c, &f->chain)) {
         world_break(w, "setup", "no trust statement: %s", err_text(ERR_MALFORMED));
         return w;
     }

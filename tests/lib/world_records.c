@@ -137,7 +137,7 @@ static int pack_forgery(struct world *w, struct head *h, const struct world_forg
     m.signature = pb_bytes(view_of(signature, sizeof signature));
     m.key = pb_bytes(view_of(key.public, sizeof key.public));
     message_pack(&m.base, &packed);
-    return head_pack_bytes(buf_view(&packed), buf_view(&scopes), ret_bytes);
+    return head_pack_bytes(buf_view(&packed), buf_view(&scopes), (struct view){0}, ret_bytes);
 }
 
 struct blob *world_forge(struct world *w, const char *code, const struct world_forgery *f)

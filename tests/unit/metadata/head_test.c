@@ -14,6 +14,9 @@
 
 static struct sign_key key, other;
 static struct hash hierarchy;
+static struct head_trust trust; /* version 0 */
+
+static struct view statement; /* that goes with the heads made here */
 
 static void make(struct head *h, const struct sign_key *by, struct buf *out)
 {
@@ -29,7 +32,7 @@ static void make(struct head *h, const struct sign_key *by, struct buf *out)
     s.signature = pb_bytes(view_of(sig, 64));
     s.key = pb_bytes(view_of(by->public, 32));
     message_pack(&s.base, &packed);
-    assert_int_equal(head_pack_bytes(buf_view(&packed), buf_view(&scopes), out), 0);
+    assert_int_equal(head_pack_bytes(buf_view(&packed), buf_view(&scopes), statement, out), 0);
     buf_done(&scopes);
     buf_done(&payload);
     buf_done(&packed);
@@ -53,7 +56,7 @@ static struct head *head_of(uint64_t generation, const struct head *before, cons
     struct buf bytes = {0};
     struct head *parsed;
     make(&h, by, &bytes);
-    int rc = head_parse(buf_view(&bytes), &hierarchy, key.public, &parsed);
+    int rc = head_parse(buf_view(&bytes), &trust, &parsed);
     buf_done(&bytes);
     return rc ? NULL : parsed;
 }
@@ -80,7 +83,7 @@ static void test_every_byte_counts(void **state)
     for (size_t i = 0; i < b.len; i++)
         for (unsigned bit = 0; bit < 8; bit += 3) {
             b.data[i] ^= (uint8_t)(1u << bit);
-            int rc = head_parse(buf_view(&b), &hierarchy, key.public, &bad);
+            int rc = head_parse(buf_view(&b), &trust, &bad);
             if (rc == 0) { /* a bit of the framing that means the same: the content must be equal */
                 assert_true(hash_eq(&bad->hash, &h->hash) && hash_eq(&bad->root, &h->root));
                 head_free(bad);
@@ -88,7 +91,7 @@ static void test_every_byte_counts(void **state)
             b.data[i] ^= (uint8_t)(1u << bit);
         }
     for (size_t n = 0; n < b.len; n++)
-        assert_int_not_equal(head_parse(view_of(b.data, n), &hierarchy, key.public, &bad), 0);
+        assert_int_not_equal(head_parse(view_of(b.data, n), &trust, &bad), 0);
     buf_done(&b);
     head_free(h);
 }
@@ -98,9 +101,11 @@ static void test_other_keys(void **state)
     (void)state;
     assert_null(head_of(5, NULL, &other));
     struct head *h = head_of(5, NULL, &key), *bad;
-    struct hash elsewhere = {{1}};
-    assert_int_equal(head_parse(blob_view(h->bytes), &elsewhere, key.public, &bad), ERR_KEY);
-    assert_int_equal(head_parse(blob_view(h->bytes), &hierarchy, other.public, &bad), ERR_KEY);
+    struct head_trust elsewhere = trust, another = trust;
+    elsewhere.hierarchy.b[0] ^= 1;
+    memcpy(another.head_key, other.public, 32);
+    assert_int_equal(head_parse(blob_view(h->bytes), &elsewhere, &bad), ERR_KEY);
+    assert_int_equal(head_parse(blob_view(h->bytes), &another, &bad), ERR_KEY);
     head_free(h);
 }
 
@@ -122,7 +127,7 @@ static void test_scopes_out_of_order(void **state)
         snprintf(scopes[0].name, sizeof scopes[0].name, "%s", pairs[i][0]);
         snprintf(scopes[1].name, sizeof scopes[1].name, "%s", pairs[i][1]);
         make(&h, &key, &b);
-        assert_int_equal(head_parse(buf_view(&b), &hierarchy, key.public, &bad), ERR_MALFORMED);
+        assert_int_equal(head_parse(buf_view(&b), &trust, &bad), ERR_MALFORMED);
         buf_done(&b);
     }
 }
@@ -155,6 +160,81 @@ static void test_follows(void **state)
     head_free(stranger);
 }
 
+/* Version 1 names `other` as the head key. */
+static void make_trust(const struct sign_key *root, struct buf *out)
+{
+    struct buf payload = {0};
+    uint8_t sig[64];
+    Sitetree__Trust t = SITETREE__TRUST__INIT;
+    t.hierarchy = pb_bytes(view_of(hierarchy.b, 32));
+    t.version = 1;
+    t.root_key = pb_bytes(view_of(key.public, 32));
+    t.head_key = pb_bytes(view_of(other.public, 32));
+    message_pack(&t.base, &payload);
+    sign_detached(root, "trust", buf_view(&payload), sig);
+    Sitetree__Signed s = SITETREE__SIGNED__INIT;
+    s.payload = pb_bytes(buf_view(&payload));
+    s.signature = pb_bytes(view_of(sig, 64));
+    s.key = pb_bytes(view_of(root->public, 32));
+    message_pack(&s.base, out);
+    buf_done(&payload);
+}
+
+static void test_a_newer_trust_comes_with_the_head(void **state)
+{
+    (void)state;
+    struct buf good = {0}, forged = {0}, b = {0};
+    struct scope_entry none[1];
+    struct head h = {.generation = 7,
+                    .epoch_counter = 1,
+                    .trust_version = 1,
+                    .issued = {NS_PER_S},
+                    .expires = {2 * NS_PER_S},
+                    .scopes = none},
+                *got;
+    make_trust(&key, &good);
+    make_trust(&other, &forged);
+    make(&h, &other, &b);
+    assert_int_equal(head_parse(buf_view(&b), &trust, &got), ERR_KEY); /* nobody has vouched for that key */
+    buf_done(&b);
+    statement = buf_view(&forged);
+    make(&h, &other, &b);
+    assert_int_equal(head_parse(buf_view(&b), &trust, &got), ERR_KEY);
+    buf_done(&b);
+    statement = buf_view(&good);
+    make(&h, &other, &b);
+    assert_int_equal(head_parse(buf_view(&b), &trust, &got), 0);
+    struct head_trust now = got->trust;
+    assert_int_equal(now.version, 1);
+    assert_memory_equal(now.head_key, other.public, 32);
+    head_free(got);
+    buf_done(&b);
+    statement = (struct view){0};
+    h.trust_version = 0;
+    h.generation = 8;
+    make(&h, &key, &b); /* the old key signs on */
+    assert_int_equal(head_parse(buf_view(&b), &now, &got), ERR_KEY);
+    assert_int_equal(head_parse_stored(buf_view(&b), &now, &got), 0); /* but what is held stays readable */
+    head_free(got);
+    buf_done(&b);
+    make(&h, &other, &b); /* the new key under the old version */
+    assert_int_equal(head_parse(buf_view(&b), &now, &got), ERR_KEY);
+    buf_done(&b);
+    buf_done(&good);
+    buf_done(&forged);
+}
+
+static void test_a_newer_trust_ends_a_counted_up_epoch(void **state)
+{
+    (void)state;
+    struct head held = {.generation = 1ull << 60, .epoch_counter = 1ull << 60, .trust_version = 1},
+                next = {.generation = 9, .epoch_counter = 3, .trust_version = 1, .expires = {INT64_MAX}};
+    next.epoch.b[0] = 1;
+    assert_int_equal(head_follows(&held, &next, (struct wall){NS_PER_S}), ERR_EPOCH);
+    next.trust_version = 2;
+    assert_int_equal(head_follows(&held, &next, (struct wall){NS_PER_S}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,11 +243,15 @@ int main(void)
         cmocka_unit_test(test_other_keys),
         cmocka_unit_test(test_scopes_out_of_order),
         cmocka_unit_test(test_follows),
+        cmocka_unit_test(test_a_newer_trust_comes_with_the_head),
+        cmocka_unit_test(test_a_newer_trust_ends_a_counted_up_epoch),
     };
     if (crypto_init())
         return 1;
     sign_key_new(&key);
     sign_key_new(&other);
-    hierarchy_id(key.public, &hierarchy);
+    hierarchy_id(key.public, &hierarchy); /* in this test the first head key is the root key too */
+    trust.hierarchy = hierarchy;
+    memcpy(trust.head_key, key.public, 32);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,7 +303,7 @@ void pump_init(struct pump *p)
     struct certificate cert = {.code = x->opt.site, .tier = TIER_CENTRAL, .serial = 1, .issued = p->wall};
     memcpy(cert.sign_key, x->keys.site.public, 32);
     memcpy(cert.link_key, x->keys.link.public, 32);
-    must(trust_make(&p->root, x->keys.head.public, &cert, &x->chain));
+    must(trust_make(&p->root, 1, x->keys.head.public, &cert, &x->chain));
     start(p, 0);
 }
 

@@ -224,7 +224,7 @@ static void test_made_chains_verify(void **state)
 {
     (void)state;
     AUTO_BUF chain = {0};
-    assert_int_equal(0, trust_make(&root, head.public, &certs[0], &chain));
+    assert_int_equal(0, trust_make(&root, 1, head.public, &certs[0], &chain));
     for (int i = 1; i <= DEPTH; i++) {
         AUTO_BUF payload = {0};
         AUTO_BUF longer = {0};
