@@ -127,6 +127,8 @@ void world_skew(struct world *w, const char *code, int64_t ns); /* its wall cloc
 /* Stores. */
 void world_fail_write(
     struct world *w, const char *code, unsigned nth, int err); /* once: the nth write from now */
+void world_fail_node_write(
+    struct world *w, const char *code, unsigned nth, int err); /* where there is a node */
 void world_set_full(
     struct world *w, const char *code, bool full); /* every write fails with ERR_MAP_FULL until false */
 /* The site must be down: its store goes on in one of this size (0: no limit), as after a change of the

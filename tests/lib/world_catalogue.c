@@ -141,6 +141,42 @@ static void on_send(struct world_process *p, const struct effect *e)
             (unsigned long long)h->generation, (unsigned long long)p->shown.generation);
 }
 
+/* P1: whatever dies in between, one generation is signed for one content only. */
+static void note_signed(struct world *w, const struct frame *f)
+{
+    struct upstreams *us = upstreams_of(w);
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    Sitetree__Signed *m = FRAME_UNPACK(&a, f, signed, &rc);
+    Sitetree__Head *h = m ? MESSAGE_UNPACK(&a, pb_view(m->payload), 512, head, &rc) : NULL;
+    if (!h || h->epoch.len != 16)
+        return;
+    struct signed_once s = {.generation = h->generation};
+    memcpy(s.epoch.b, h->epoch.data, 16);
+    head_hash(pb_view(m->payload), &s.head);
+    for (size_t i = 0; i < us->n_signed; i++) {
+        const struct signed_once *was = &us->signed_heads[i];
+        if (was->generation != s.generation || !epoch_eq(&was->epoch, &s.epoch))
+            continue;
+        if (!hash_eq(&was->head, &s.head))
+            world_break(
+                w, "P1", "generation %llu is signed for two contents", (unsigned long long)s.generation);
+        return;
+    }
+    us->signed_heads = must(realloc(us->signed_heads, (us->n_signed + 1) * sizeof s));
+    us->signed_heads[us->n_signed++] = s;
+}
+
+static void on_input(struct world_process *p, const struct input *in)
+{
+    struct frame f;
+    if (in->kind == INPUT_FRAME && in->from.kind == PEER_NODE && frame_parse(in->body, &f) == 0 &&
+        f.type == FRAME_SIGNED_HEAD)
+        note_signed(p->w, &f);
+    pages_on_input(p, in);
+}
+
 static void on_commit(struct world_process *p)
 {
     metadata_on_commit(p->core, (struct wall){WALL_START + p->w->now + p->site->skew});
@@ -181,7 +217,7 @@ const struct world_core world_metadata = {
     .step = step,
     .probe = probe,
     .on_send = on_send,
-    .on_input = pages_on_input,
+    .on_input = on_input,
     .on_commit = on_commit,
     .job_time = upstream_job_time,
     .job = upstream_job,

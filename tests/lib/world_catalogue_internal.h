@@ -27,6 +27,12 @@ struct upstreams {
     size_t n;
     struct seen_set dead; /* keys that were tombstones at the first site */
     bool may_return;
+    struct signed_once {
+        struct epoch epoch;
+        uint64_t generation;
+        struct hash head;
+    } * signed_heads;
+    size_t n_signed;
 };
 struct upstreams *upstreams_of(struct world *w);
 void upstreams_free(void *u);

@@ -22,6 +22,7 @@ void upstreams_free(void *u)
         free(us->list[i].items);
     free(us->list);
     free(us->dead.slots);
+    free(us->signed_heads);
     free(us);
 }
 

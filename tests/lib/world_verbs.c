@@ -62,6 +62,11 @@ void world_fail_write(struct world *w, const char *code, unsigned nth, int err)
     store_fail_after(site_find(w, code)->worker.store, nth, err);
 }
 
+void world_fail_node_write(struct world *w, const char *code, unsigned nth, int err)
+{
+    store_fail_after(site_find(w, code)->node.store, nth, err);
+}
+
 void world_set_full(struct world *w, const char *code, bool full)
 {
     struct world_site *s = site_find(w, code);

@@ -6,6 +6,7 @@
 #include "proto/link.pb-c.h"
 
 static struct metadata_options options;
+static uint64_t n_seeds = 20;
 
 static void join(struct world *w, const char *code, const char *parent)
 {
@@ -192,11 +193,11 @@ static void full_seeds(void **state)
 {
     (void)state;
     static const char *const codes[] = {"CEN", "P01", "P02", "B11"};
-    for (uint64_t seed = 500; seed < 515; seed++) {
+    for (uint64_t seed = 500; seed < 500 + n_seeds; seed++) {
         struct world *w = synced(seed, 150);
         for (unsigned i = 0; i < 25 && !world_breach(w); i++) {
             const char *code = codes[world_random(w, 4)], *child = codes[1 + world_random(w, 3)];
-            switch (world_random(w, 9)) {
+            switch (world_random(w, 14)) {
             case 0:
                 world_cut(w, child);
                 break;
@@ -220,6 +221,23 @@ static void full_seeds(void **state)
             case 6:
                 world_kill_worker(w, code);
                 break;
+            case 7:
+                world_fail_write(
+                    w, code, 1 + (unsigned)world_random(w, 40), world_random(w, 2) ? ERR_DISK : ERR_MAP_FULL);
+                break;
+            case 11:
+                world_fail_node_write(
+                    w, code, 1 + (unsigned)world_random(w, 40), world_random(w, 2) ? ERR_DISK : ERR_MAP_FULL);
+                break;
+            case 8:
+                world_pause(w, code, (int64_t)world_random(w, 20 * MINUTE));
+                break;
+            case 9:
+                world_skew(w, child, (int64_t)world_random(w, 20 * MINUTE) - 10 * MINUTE);
+                break;
+            case 10:
+                scenario_ask(w, code);
+                break;
             default:
                 world_upstream_churn(w, "up", 5, 5, 5);
                 world_tell(w, "CEN", "sync.now", json_pack("{s:b}", "full", (int)world_random(w, 2)));
@@ -229,6 +247,9 @@ static void full_seeds(void **state)
         }
         for (unsigned i = 0; i < 4; i++) {
             world_crash_at(w, codes[i], 0);
+            world_fail_write(w, codes[i], 0, 0);
+            world_fail_node_write(w, codes[i], 0, 0);
+            world_skew(w, codes[i], 0);
             if (i) {
                 world_set_faults(w, codes[i], NULL);
                 world_heal(w, codes[i]);
@@ -246,7 +267,9 @@ static void full_seeds(void **state)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1) /* the tests with this pattern only */
+    if (argc > 2)
+        n_seeds = strtoull(argv[2], NULL, 10);
+    if (argc > 1) /* the tests with this pattern only, and so many seeds */
         cmocka_set_test_filter(argv[1]);
     options = scenario_options();
     const struct CMUnitTest tests[] = {
