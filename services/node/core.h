@@ -39,6 +39,14 @@ struct summary {
     char state[16], cause[32], text[160], run[40], run_result[16], software[24], last_refusal[96];
 };
 
+/* Bytes a second over the last window of about ten seconds. */
+struct meter {
+    struct mono since;
+    uint64_t bytes, rate;
+};
+void meter_add(struct meter *m, struct mono now, size_t bytes);
+uint64_t meter_rate(const struct meter *m, struct mono now);
+
 struct session;
 /* A site at or below this one. */
 struct site {
@@ -65,6 +73,7 @@ struct session {
     struct wall since, heard_wall;
     struct epoch epoch;
     uint64_t generation, bytes_in, bytes_out;
+    struct meter in, out;
     int64_t patience_ns; /* silent for longer than this: not heard */
     struct {
         uint64_t request;
@@ -95,6 +104,7 @@ struct uplink {
     bool measured;
     int64_t heartbeat_ns; /* as the parent wants it */
     uint64_t bytes_in, bytes_out;
+    struct meter in, out;
     struct node_place grandparent;
     bool has_grandparent;
 };

@@ -25,6 +25,28 @@ void copy_text(char *out, size_t size, const char *in)
     out[n] = 0;
 }
 
+#define METER_NS (10 * NS_PER_S)
+
+void meter_add(struct meter *m, struct mono now, size_t bytes)
+{
+    if (now.ns - m->since.ns >= METER_NS) {
+        m->rate = meter_rate(m, now);
+        m->since = now;
+        m->bytes = 0;
+    }
+    m->bytes += bytes;
+}
+
+uint64_t meter_rate(const struct meter *m, struct mono now)
+{
+    int64_t ns = now.ns - m->since.ns;
+    if (m->since.ns == 0)
+        return 0;
+    if (ns < NS_PER_S && m->rate == 0)
+        ns = NS_PER_S;
+    return ns < METER_NS / 2 && m->rate ? m->rate : (uint64_t)((double)m->bytes * NS_PER_S / (double)ns);
+}
+
 uint64_t node_request(struct node *n)
 {
     return ++n->next_request | NODE_REQUEST;
@@ -256,6 +278,7 @@ static int on_frame(struct step *s)
     case PEER_CHILDREN:
         if (rc == 0 && f.type == FRAME_HINT && s->n->up.state != UPLINK_NONE) {
             s->n->up.bytes_in += in->body.len;
+            meter_add(&s->n->up.in, in->now, in->body.len);
             relay_to_worker(s, in->from, in->topic);
         } else if (rc == 0 && f.type == FRAME_SYNC_REQUEST && s->n->up.state != UPLINK_NONE) {
             relay_to_worker(s, in->from, in->topic);

@@ -15,8 +15,8 @@
 #define GOODBYE_NS (200 * NS_PER_MS) /* for the goodbyes to leave */
 /* Few enough that what is urgent overtakes bulk before the library has it, enough to keep a fast link busy.
  */
-#define PULL_HWM 32
-#define SEND_BUFFER (256 * 1024)
+#define PULL_HWM 16
+#define SEND_BUFFER (128 * 1024)
 
 /* ---- children ---- */
 

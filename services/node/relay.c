@@ -114,6 +114,7 @@ int relay_from_parent(struct step *s, const struct frame *f)
     u->heard = s->in->now;
     u->heard_wall = s->in->wall;
     u->bytes_in += s->in->body.len;
+    meter_add(&u->in, s->in->now, s->in->body.len);
     if (frame_type_is_catalogue(f->type) ||
         (f->type == FRAME_REFUSAL && f->request && !(f->request & NODE_REQUEST))) {
         if (u->state == UPLINK_LIVE)
@@ -131,8 +132,8 @@ static int to_child(struct step *s, const struct frame *f)
     if (f->request)
         asked_done(c, f->request);
     struct blob *frame = frame_of(s->in);
-    if (frame)
-        c->bytes_out += blob_view(frame).len;
+    c->bytes_out += s->in->body.len;
+    meter_add(&c->out, s->in->now, s->in->body.len);
     effects_send_early(s->fx, s->in->via, s->in->lane, frame);
     return 0;
 }
@@ -142,6 +143,7 @@ static int to_parent(struct step *s, const struct frame *f)
     struct uplink *u = &s->n->up;
     if (u->state == UPLINK_LIVE) {
         u->bytes_out += s->in->body.len;
+        meter_add(&u->out, s->in->now, s->in->body.len);
         effects_send_early(s->fx, s->in->via, s->in->lane, frame_of(s->in));
     } else if (f->request && f->type != FRAME_REFUSAL) { /* so that it need not wait for its timeout */
         effects_worker(s->fx, WORKER_METADATA, s->in->via, (struct view){0},

@@ -52,8 +52,10 @@ void session_free_all(struct node *n)
 
 void session_send(struct step *s, struct session *c, enum lane_class lane, struct blob *frame)
 {
-    if (frame)
+    if (frame) {
         c->bytes_out += blob_view(frame).len;
+        meter_add(&c->out, s->in->now, blob_view(frame).len);
+    }
     effects_send(s->fx, (struct peer){PEER_CHILD, c->id}, lane, frame);
 }
 
@@ -256,6 +258,7 @@ static int on_session_frame(struct step *s, struct session *c, const struct fram
     c->heard = s->in->now;
     c->heard_wall = s->in->wall;
     c->bytes_in += s->in->body.len;
+    meter_add(&c->in, s->in->now, s->in->body.len);
     if (parse_rc) { /* a frame of ours, of a type or a size that we do not take */
         refuse(s, c->site->cert.code.s, f->request, parse_rc);
         return 0;

@@ -268,8 +268,14 @@ struct link_row {
     struct peer peer;
     int64_t rtt_ns, parent_saw_ns, child_saw_ns; /* ages; negative: unknown */
     struct wall error_at;
+    const struct meter *down, *upward; /* NULL: unknown */
     bool up;
 };
+
+static json_t *rate_json(const struct meter *m, struct mono now)
+{
+    return m ? json_integer((json_int_t)meter_rate(m, now)) : json_null();
+}
 
 static int link_add(struct step *s, const struct link_row *r, const char *other, json_t *list)
 {
@@ -289,11 +295,12 @@ static int link_add(struct step *s, const struct link_row *r, const char *other,
     uint64_t limit = r->peer.kind == PEER_PARENT ? n->opt.up_rate : n->opt.down_rate;
     bool newer = m && (int64_t)m->at > r->error_at.ns;
     json_t *j =
-        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}",
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}",
             "link", name, "parent", r->parent, "child", r->child, "state", r->state, "class",
             stats.known ? json_string(classes[stats.lane]) : json_null(), "rtt", json_seconds(r->rtt_ns),
-            "down_rate", "up_rate", "rate_limit", limit ? json_integer((json_int_t)limit) : json_null(),
-            "queue_bytes", integer_or_null(stats.known, stats.queue_bytes), "queue",
+            "down_rate", rate_json(r->down, s->in->now), "up_rate", rate_json(r->upward, s->in->now),
+            "rate_limit", limit ? json_integer((json_int_t)limit) : json_null(), "queue_bytes",
+            integer_or_null(stats.known, stats.queue_bytes), "queue",
             integer_or_null(stats.known, stats.queue), "lost", integer_or_null(stats.known, stats.lost),
             "seen_by_parent", json_seconds(r->parent_saw_ns), "seen_by_child", json_seconds(r->child_saw_ns),
             "path", "direct", "last_error", newer ? json_safe(m->text) : json_text_or_null(r->error),
@@ -321,6 +328,8 @@ static int link_up(struct step *s, json_t *list)
         .child_saw_ns = u->heard.ns ? s->in->now.ns - u->heard.ns : -1,
         .error = u->text,
         .error_at = live ? (struct wall){0} : u->down_since,
+        .down = live ? &u->in : NULL,
+        .upward = live ? &u->out : NULL,
         .up = live};
     return link_add(s, &r, r.parent, list);
 }
@@ -347,6 +356,8 @@ static int links(struct step *s)
                                              : -1,
             .child_saw_ns = -1,
             .error = "",
+            .down = c ? &c->out : NULL,
+            .upward = c ? &c->in : NULL,
             .up = c != NULL};
         rc = link_add(s, &r, r.child, list);
     }

@@ -53,8 +53,10 @@ static bool lasting(int code)
 
 void uplink_send(struct step *s, enum lane_class lane, struct blob *frame)
 {
-    if (frame)
+    if (frame) {
         s->n->up.bytes_out += blob_view(frame).len;
+        meter_add(&s->n->up.out, s->in->now, blob_view(frame).len);
+    }
     effects_send(s->fx, (struct peer){PEER_PARENT, 0}, lane, frame);
 }
 
@@ -376,6 +378,9 @@ int uplink_on_heartbeat(struct step *s)
     struct uplink *u = &n->up;
     if (u->state != UPLINK_LIVE)
         return 0;
+    step_timer(s, TIMER_HEARTBEAT, (struct mono){s->in->now.ns + u->heartbeat_ns});
+    if (u->asked.ns && s->in->now.ns - u->asked.ns < n->opt.not_heard_ns)
+        return 0; /* the one before is still on its way over a slow link: its answer tells the round trip */
     u->request = node_request(n);
     u->asked = s->in->now;
     Sitetree__Heartbeat m = SITETREE__HEARTBEAT__INIT;
@@ -383,6 +388,5 @@ int uplink_on_heartbeat(struct step *s)
     m.generation = n->self.last.generation;
     uplink_send(s, CLASS_HEAD,
         frame_pack(FRAME_HEARTBEAT, CLASS_HEAD, u->request, &n->self.last.epoch, &m.base, false));
-    step_timer(s, TIMER_HEARTBEAT, (struct mono){s->in->now.ns + u->heartbeat_ns});
     return 0;
 }
