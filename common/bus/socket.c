@@ -58,8 +58,11 @@ static void set_tcp(struct setter *s, const struct socket_options *o)
         int ms = (int)(o->heartbeat_ns / NS_PER_MS), timeout = ms / 2 > 10000 ? ms / 2 : 10000;
         SET_INT(s, ZMQ_HEARTBEAT_IVL, ms);
         SET_INT(s, ZMQ_HEARTBEAT_TIMEOUT, timeout);
-        /* Tells the peer when to give up on us; in tenths of a second on the wire, 16 bits. */
-        SET_INT(s, ZMQ_HEARTBEAT_TTL, ms * 2 + timeout < 6553500 ? ms * 2 + timeout : 6553500);
+        /* Tells the peer when to give up on us. libzmq 4.3.4 counts it there in milliseconds in 16 bits: a
+         * longer time would come out as a short one and cut a link that is well. Without it the peer's own
+         * heartbeat decides. */
+        int ttl = ms * 2 + timeout;
+        SET_INT(s, ZMQ_HEARTBEAT_TTL, ttl <= 65500 ? ttl : 0);
     }
     if (o->reconnect_ms)
         SET_INT(s, ZMQ_RECONNECT_IVL, o->reconnect_ms);
