@@ -209,6 +209,7 @@ static void start_again(char **argv)
     char text[64];
     snprintf(text, sizeof text, "%ld %ld", count + 1, first);
     setenv(RESTARTS_VARIABLE, text, 1);
+    sleep((unsigned)count); /* a disk may get over it */
     execv("/proc/self/exe", argv);
 }
 
