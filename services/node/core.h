@@ -222,7 +222,8 @@ void report_relay_all(struct step *s);                            /* after a wel
 int report_on_timer(struct step *s, enum timer timer) MUST_CHECK; /* TIMER_REPORT, TIMER_RELAY */
 int report_on_status(struct step *s, const struct frame *f) MUST_CHECK;
 void report_relay_soon(struct step *s);
-void report_newest(struct step *s); /* looks whether a newer generation is known */
+void report_worker_steady(struct step *s); /* forgets why the last worker ended, once this one lives */
+void report_newest(struct step *s);        /* looks whether a newer generation is known */
 
 /* heard.c */
 int heard_load(struct step *s) MUST_CHECK; /* what was heard in an earlier life */

@@ -330,6 +330,15 @@ int report_on_timer(struct step *s, enum timer timer)
     return timer == TIMER_REPORT ? own_send(s) : relay_up(s);
 }
 
+void report_worker_steady(struct step *s)
+{
+    struct node *n = s->n;
+    if (!n->worker_cause[0] || !n->worker_ready || s->in->wall.ns - n->worker_since.ns <= WORKER_STEADY_NS)
+        return;
+    n->worker_cause[0] = n->worker_text[0] = 0;
+    report_changed(s);
+}
+
 static bool status_differs(const struct summary *a, const struct summary *b)
 {
     return strcmp(a->state, b->state) != 0 || strcmp(a->cause, b->cause) != 0 ||
@@ -379,8 +388,7 @@ int report_on_status(struct step *s, const struct frame *f)
     n->head_expires.ns = (int64_t)w->head_expires;
     if (strcmp(before.state, m->state) != 0 || strcmp(before.cause, m->cause) != 0)
         n->self.changed = s->in->wall;
-    if (n->worker_cause[0] && s->in->wall.ns - n->worker_since.ns > WORKER_STEADY_NS)
-        n->worker_cause[0] = n->worker_text[0] = 0; /* this life goes better */
+    report_worker_steady(s);
     bool first = !n->worker_full;
     n->worker_full = true;
     report_newest(s);

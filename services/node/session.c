@@ -372,6 +372,7 @@ int session_on_timer(struct step *s)
         EVENT(s, "link.silent", .site = c->site->cert.code.s, .text = text);
         session_end(s, c, "not-heard");
     }
+    report_worker_steady(s);
     step_timer(s, TIMER_SESSIONS, (struct mono){s->in->now.ns + n->opt.not_heard_ns / 3});
     return 0;
 }
