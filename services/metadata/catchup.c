@@ -60,8 +60,8 @@ int catchup_ask(struct metadata *m, struct scope *s)
     get.from = s->applied.serial;
     get.to = s->deltas_missing_to;
     get.max_bytes = room;
-    send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_BULK,
-        frame_pack(FRAME_DELTA_GET, CLASS_BULK, r->id, state_epoch(m), &get.base, false));
+    ask_parent(
+        m, CLASS_BULK, frame_pack(FRAME_DELTA_GET, CLASS_BULK, r->id, state_epoch(m), &get.base, false));
     return 0;
 }
 

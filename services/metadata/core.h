@@ -296,6 +296,8 @@ struct mono state_stopwatch(
     const struct metadata *m); /* the time within the step, where the driver lends a clock */
 int64_t state_jitter(struct metadata *m, int64_t ns);                   /* 3/4 to 5/4 of it */
 void timer_set(struct metadata *m, enum timer_id id, int64_t after_ns); /* < 0: stops it */
+/* A question to the parent tells nothing that is not durable: it need not wait for the commit. */
+void ask_parent(struct metadata *m, enum lane_class lane, struct blob *frame);
 void send_to(struct metadata *m, struct peer to, enum lane_class lane, struct blob *frame);
 const struct epoch *state_epoch(const struct metadata *m); /* applied, or NULL */
 static inline void state_tree(struct metadata *m, const struct scope *s, struct tree *t)

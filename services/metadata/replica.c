@@ -70,7 +70,7 @@ static struct request *ask_head(struct metadata *m)
     Sitetree__HeadGet get = SITETREE__HEAD_GET__INIT;
     const struct head *newest = m->known ? m->known : m->applied;
     get.generation = newest ? newest->generation : 0;
-    send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_HEAD,
+    ask_parent(m, CLASS_HEAD,
         frame_pack(FRAME_HEAD_GET, CLASS_HEAD, r->id, newest ? &newest->epoch : NULL, &get.base, false));
     return r;
 }

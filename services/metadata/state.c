@@ -43,6 +43,11 @@ void timer_set(struct metadata *m, enum timer_id id, int64_t after_ns)
     effects_timer(m->fx, id, at);
 }
 
+void ask_parent(struct metadata *m, enum lane_class lane, struct blob *frame)
+{
+    effects_send_early(m->fx, (struct peer){PEER_PARENT, 0}, lane, frame);
+}
+
 void send_to(struct metadata *m, struct peer to, enum lane_class lane, struct blob *frame)
 {
     effects_send(m->fx, to, lane, frame);

@@ -124,8 +124,8 @@ static int send_request(struct metadata *m, struct scope *s, struct want *picked
         get.wants = refs;
         get.n_wants = n;
         get.max_bytes = bytes;
-        send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_BULK,
-            frame_pack(FRAME_PAGE_GET, CLASS_BULK, r->id, state_epoch(m), &get.base, n > 8));
+        ask_parent(
+            m, CLASS_BULK, frame_pack(FRAME_PAGE_GET, CLASS_BULK, r->id, state_epoch(m), &get.base, n > 8));
     }
     free(places);
     free(refs);
