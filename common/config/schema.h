@@ -34,6 +34,8 @@
         "How often a site asks its parent for the head, in case a hint was lost.")                           \
     X(CONFIG_RETRY_INTERVAL, "retry_interval", CONFIG_TYPE_DURATION, "60m", "1s", "7d", true,                \
         "Time from the failure of a sync run to the next try.")                                              \
+    X(CONFIG_RETRY_STRICT, "retry_strict", CONFIG_TYPE_FLAG, "no", "", "", true,                             \
+        "Whether a failed run waits for retry_interval even when the link comes back before.")               \
     X(CONFIG_STALL_TIME, "stall_time", CONFIG_TYPE_DURATION, "15m", "1s", "7d", true,                        \
         "A sync run without progress for this long fails, and names its phase.")                             \
     X(CONFIG_SCHEDULE, "schedule", CONFIG_TYPE_DURATION, "24h", "0", "90d", true,                            \

@@ -108,7 +108,7 @@ struct delivery {
 enum run_kind { RUN_FULL, RUN_DELTA_NEW };
 enum run_phase { PHASE_NONE, PHASE_SOURCE, PHASE_VIEW, PHASE_PUBLISH, PHASE_INTERNET, PHASE_REQUEST };
 struct run {
-    uint64_t number, retry_of;
+    uint64_t number, retry_of, policy;
     enum run_kind kind;
     enum run_phase phase;
     char by[64];     /* schedule, operator, retry of r-..., P01 r-... */

@@ -56,6 +56,7 @@ void io_metadata_options(const struct config *c, struct metadata_options *o)
     o->stopwatch = &clock_real;
     o->poll_interval_ns = config_duration_ns(c, CONFIG_POLL_INTERVAL);
     o->retry_interval_ns = config_duration_ns(c, CONFIG_RETRY_INTERVAL);
+    o->retry_strict = config_flag(c, CONFIG_RETRY_STRICT);
     o->stall_ns = config_duration_ns(c, CONFIG_STALL_TIME);
     o->schedule_ns = config_duration_ns(c, CONFIG_SCHEDULE);
     o->head_lifetime_ns = config_duration_ns(c, CONFIG_HEAD_LIFETIME);

@@ -6,6 +6,7 @@
 
 #include "services/metadata/core.h"
 
+#define SCHEMA 1 /* of the store; raised when its tables change their meaning */
 #define REFUSED_MOST_NS (60 * NS_PER_S)
 
 void metadata_options_default(struct metadata_options *o)
@@ -98,6 +99,13 @@ static int on_start(struct metadata *m, const struct input *in)
     if (m->opt.store_refused)
         m->refused_until.ns = m->now.ns + (m->opt.poll_interval_ns < REFUSED_MOST_NS ? m->opt.poll_interval_ns
                                                                                      : REFUSED_MOST_NS);
+    uint64_t schema = meta_get_u64(m->txn, "schema");
+    if (schema > SCHEMA) /* A13: of a later program; it would be read wrongly */
+        return err_fail(ERR_VERSION,
+            "the catalogue store has version %llu, this program knows %d: take the newer program",
+            (unsigned long long)schema, SCHEMA);
+    if (schema != SCHEMA)
+        meta_put_u64(m->txn, "schema", SCHEMA);
     m->filter_version = meta_get_u64(m->txn, "filter-version");
     if (meta_get(m->txn, "filter", &v) == 0)
         buf_append_view(&m->filter, v);

@@ -10,10 +10,11 @@
 struct metadata;
 
 struct metadata_options {
-    int64_t poll_interval_ns;   /* asks the parent for its head, with jitter; default 300 s */
-    int64_t retry_interval_ns;  /* after a failed run (A22); default 60 min */
-    int64_t stall_ns;           /* a run without progress for this long fails; default 15 min */
-    int64_t schedule_ns;        /* FULL runs at the central site; 0: none; default 24 h */
+    int64_t poll_interval_ns;  /* asks the parent for its head, with jitter; default 300 s */
+    int64_t retry_interval_ns; /* after a failed run (A22); default 60 min */
+    bool retry_strict;   /* a link that comes back does not hurry a retry (the profile of the old product) */
+    int64_t stall_ns;    /* a run without progress for this long fails; default 15 min */
+    int64_t schedule_ns; /* FULL runs at the central site; 0: none; default 24 h */
     int64_t head_lifetime_ns;   /* expires = issued + this; default 7 days */
     int64_t request_timeout_ns; /* of one request on the pull lane; default 20 s */
     uint32_t window_bytes;      /* most that is asked for and not answered; default 4 MiB */

@@ -94,6 +94,7 @@ json_t *run_json(struct metadata *m, const struct run *r)
     json_object_set_new(j, "generation_after", json_integer((json_int_t)r->generation_after));
     json_object_set_new(j, "target_generation", json_integer((json_int_t)r->target_generation));
     json_object_set_new(j, "target_epoch", json_string(hex_encode(r->target_epoch.b, 16, epoch)));
+    json_object_set_new(j, "policy_revision", r->policy ? json_integer((json_int_t)r->policy) : json_null());
     json_object_set_new(j, "deadline", time_json(r->deadline));
     json_object_set_new(j, "phases", r->phases ? json_deep_copy(r->phases) : json_array());
     json_object_set_new(j, "hop", hop_json(m));
@@ -290,6 +291,37 @@ static int request_children(struct metadata *m)
     return 0;
 }
 
+/* The site's policy for its clients (A25): where the catalogue is, which generation, and that it is to be
+ * scanned. A new revision after a successful run, never before it, and only where something in it has
+ * changed. */
+static void revise_policy(struct metadata *m, struct run *r)
+{
+    struct view v;
+    char epoch[33], at[32], id[32];
+    json_t *old = meta_get(m->txn, "policy", &v) ? NULL : json_loadb((const char *)v.data, v.len, 0, NULL);
+    json_int_t revision = json_integer_value(json_object_get(old, "revision"));
+    hex_encode(m->applied->epoch.b, 16, epoch);
+    const char *known = json_string_value(json_object_get(old, "epoch"));
+    bool same = known && strcmp(known, epoch) == 0 &&
+                json_integer_value(json_object_get(old, "generation")) == (json_int_t)m->applied->generation;
+    json_decref(old);
+    r->policy = (uint64_t)revision;
+    if (same)
+        return;
+    json_t *j = json_pack("{s:I, s:s, s:s, s:s, s:I, s:b, s:s, s:s}", "revision", revision + 1, "site",
+        m->site, "catalogue", m->site, "epoch", epoch, "generation", (json_int_t)m->applied->generation,
+        "scan", 1, "run", run_id(r->number, id), "made", wall_text(m->wall, at));
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (text) {
+        meta_put(m->txn, "policy", view_str(text));
+        r->policy = (uint64_t)revision + 1;
+        event_note(m, "policy.revised", r, 0, "revision %lld: clients scan against generation %llu of %s",
+            (long long)revision + 1, (unsigned long long)m->applied->generation, m->site);
+    }
+    free(text);
+    json_decref(j);
+}
+
 static int succeeded(struct metadata *m)
 {
     struct run *r = m->run;
@@ -306,6 +338,8 @@ static int succeeded(struct metadata *m)
         meta_del(m->txn, "retry-of");
         timer_set(m, TIMER_RETRY, -1);
     }
+    if (m->applied)
+        revise_policy(m, r);
     if (m->opt.internet) {
         enter(m, PHASE_INTERNET);
         event_note(m, "sync.internet", r, 0,
@@ -594,7 +628,7 @@ int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
 
 int run_on_link_back(struct metadata *m)
 {
-    if (m->timers[TIMER_RETRY].ns == 0 || m->run)
+    if (m->timers[TIMER_RETRY].ns == 0 || m->run || m->opt.retry_strict)
         return 0;
     return run_on_timer(m, TIMER_RETRY); /* a link that comes back is reason enough to try at once */
 }

@@ -198,6 +198,33 @@ static void s034_a_new_epoch_is_walked_to_while_serving(void **state)
     world_free(w);
 }
 
+static void s035_policy_follows_each_success_and_nothing_else(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(38, &options, 20);
+    static const char *const sites[] = {"CEN", "P01", "B11"};
+    for (unsigned i = 0; i < 3; i++) {
+        const struct world_event *policy = world_event(w, sites[i], "policy.revised", 0);
+        const struct world_event *success = world_event(w, sites[i], "sync.succeeded", 0);
+        assert_non_null(policy);
+        assert_true(policy->at >= success->at); /* never before it */
+    }
+    scenario_sync(w, true);
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_n_events(w, "B11", "policy.revised"), 1); /* nothing changed: no revision */
+    world_upstream_churn(w, "up", 1, 1, 1);
+    world_upstream_fail(w, "up", ERR_UPSTREAM);
+    json_decref(scenario_now(w, true));
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_n_events(w, "CEN", "policy.revised"), 1); /* a failed run makes none */
+    world_upstream_fail(w, "up", 0);
+    scenario_sync(w, true);
+    world_run_for(w, MINUTE);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(world_n_events(w, sites[i], "policy.revised"), 2);
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -211,6 +238,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s031_plan_of_another_filter),
         cmocka_unit_test(s032_expired_updates_go_after_their_time),
         cmocka_unit_test(s033_repair_fetches_only_what_differs),
+        cmocka_unit_test(s035_policy_follows_each_success_and_nothing_else),
         cmocka_unit_test(s034_a_new_epoch_is_walked_to_while_serving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
