@@ -13,6 +13,18 @@ bool arg_flag(json_t *args, const char *name)
     return json_is_true(json_object_get(args, name));
 }
 
+json_t *json_time(struct wall t)
+{
+    char text[32];
+    return t.ns ? json_string(wall_text(t, text)) : json_null();
+}
+
+json_t *json_hash(const struct hash *h)
+{
+    char hex[65];
+    return json_string(hex_encode(h->b, 32, hex));
+}
+
 static void send_reply(struct metadata *m, struct peer caller, uint64_t command, json_t *j)
 {
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;

@@ -328,6 +328,8 @@ int replica_boot(struct metadata *m) MUST_CHECK;
 int replica_plan(struct metadata *m) MUST_CHECK; /* what the target still needs, and asks for it */
 int replica_step(struct metadata *m) MUST_CHECK; /* goes on fetching, or activates */
 bool replica_only_serves(const struct metadata *m);
+/* activate.c: 0, or 1 where a scope had to fall back and the target is not complete yet. */
+int replica_activate(struct metadata *m, struct hint_delta **ret_deltas, size_t *ret_n) MUST_CHECK;
 void replica_rest(struct metadata *m); /* the state when there is nothing to do */
 void replica_setback(struct metadata *m);
 void replica_wait(struct metadata *m); /* accounts the time since the last step, by reason */
@@ -384,7 +386,8 @@ int view_compare(struct metadata *m, struct scope *s, const struct source_set *s
 /* Of an upstream that has not changed: only the expired updates whose time is over. */
 int view_retire(struct metadata *m, struct scope *s, struct edits *into) MUST_CHECK;
 bool filter_match(json_t *filter, const struct source_item *item);
-/* origin.c: generations. One draft at a time: made, signed by the node, published. */
+/* origin.c, ops.c, plan.c: generations. One draft at a time (draft.h): made, signed by the node, published.
+ */
 int origin_view(
     struct metadata *m, struct run *run) MUST_CHECK; /* makes m->draft, or leaves it NULL: nothing changed */
 int origin_plan(struct metadata *m, struct run *run, json_t **ret_data, int *ret_exit) MUST_CHECK;
@@ -393,7 +396,7 @@ int origin_epoch(struct metadata *m, struct peer caller,
 int origin_renew(struct metadata *m) MUST_CHECK; /* the same catalogue under a fresh head */
 int origin_on_signed(struct metadata *m, const struct frame *f) MUST_CHECK;
 int origin_on_refused(struct metadata *m, const struct frame *f) MUST_CHECK;
-void origin_drop_draft(struct metadata *m);
+void draft_drop(struct metadata *m);
 int origin_op(struct metadata *m, struct op op) MUST_CHECK; /* takes op */
 int origin_ops(struct metadata *m) MUST_CHECK; /* makes a draft of what waits, when none is under way */
 void op_done(struct op *op);
@@ -432,7 +435,14 @@ int upstream_names(struct metadata *m, char ***ret_names, size_t *ret_n) MUST_CH
 json_t *upstream_config(struct metadata *m, const char *name); /* new reference, or NULL */
 void upstream_note(
     struct metadata *m, const char *name, const struct source_set *set, int code, const char *text);
+/* listing.c */
+int catalogue_show(struct metadata *m, json_t **ret_data) MUST_CHECK;
+int catalogue_scopes(struct metadata *m, json_t **ret_data) MUST_CHECK;
+int catalogue_list(struct metadata *m, json_t *args, bool count, json_t **ret_data) MUST_CHECK;
+int update_show(struct metadata *m, json_t *args, json_t **ret_data) MUST_CHECK;
 /* command.c, query.c: args may be NULL; *ret_exit stays 0 where all is fine */
+json_t *json_time(struct wall t); /* null for 0 */
+json_t *json_hash(const struct hash *h);
 const char *arg_text(json_t *args, const char *name); /* NULL: not given */
 bool arg_flag(json_t *args, const char *name);
 int command_run(struct metadata *m, struct peer caller, uint64_t command, struct view text) MUST_CHECK;

@@ -46,7 +46,7 @@ void metadata_free(struct metadata *m)
 {
     if (!m)
         return;
-    origin_drop_draft(m);
+    draft_drop(m);
     run_free(m->run);
     run_free(m->queued);
     state_target(m, NULL);

@@ -6,7 +6,6 @@
 
 #define AGAIN_FIRST_NS NS_PER_S
 #define AGAIN_MOST_NS (60 * NS_PER_S)
-#define REHASH_EVERY_NS (60 * NS_PER_S)
 
 const char *replica_wait_word(enum wait_reason r)
 {
@@ -131,108 +130,6 @@ int replica_plan(struct metadata *m)
     return 0;
 }
 
-/* A delta chain that does not lead to the signed root, or own pages that are damaged: the tree is walked
- * instead. */
-static int fall_back(struct metadata *m, struct scope *s, const struct scope_entry *to, int why)
-{
-    m->divergences++;
-    event_note(
-        m, "replica.divergence", NULL, why, "%s: %s; walking the tree instead", s->name, err_text(why));
-    if (why == ERR_CORRUPT) {
-        struct tree_report report;
-        AUTO_TREE t;
-        state_tree(m, s, &t);
-        int rc = tree_check(&t, &s->applied.tree, true, true, &report);
-        if (rc)
-            return rc;
-        s->careful = true;
-    }
-    return walk_start(m, s, to);
-}
-
-/* Pages of scopes that the new head no longer has, or that a walk left behind. */
-static int clean_up(struct metadata *m, const struct head *h, const bool *walked)
-{
-    for (size_t i = 0; i < m->n_scopes; i++) {
-        struct scope *s = m->scopes[i];
-        const struct scope_entry *e = head_scope(h, s->name);
-        bool gone = !e && s->applied.serial;
-        uint64_t deleted;
-        AUTO_TREE t;
-        state_tree(m, s, &t);
-        int rc = gone || (walked && walked[i]) ? tree_sweep(&t, e ? &e->tree : NULL, &deleted) : 0;
-        if (rc)
-            return rc;
-        if (gone)
-            delta_trim(m->txn, s->id, UINT64_MAX);
-        else if (e)
-            delta_trim(m->txn, s->id, e->delta_floor);
-    }
-    return 0;
-}
-
-/* One transaction: pages are there, the head changes. 1: not yet, a scope had to fall back. */
-static int activate(struct metadata *m, struct hint_delta **ret_deltas, size_t *ret_n)
-{
-    struct head *h = m->target;
-    bool *walked = calloc(m->n_scopes ? m->n_scopes : 1, sizeof *walked);
-    AUTO_BUF replaced = {0};
-    struct hint_delta *deltas = NULL;
-    size_t n = 0, cap = 0;
-    int rc = walked ? 0 : -ENOMEM;
-    bool again = false;
-    for (size_t i = 0; !rc && i < m->n_scopes; i++) {
-        struct scope *s = m->scopes[i];
-        const struct scope_entry *to = head_scope(h, s->name);
-        if (!to || s->fetch == FETCH_NONE)
-            continue;
-        walked[i] = s->fetch == FETCH_WALK;
-        if (s->fetch != FETCH_READY || hash_eq(&s->applied.tree.hash, &to->tree.hash))
-            continue;
-        rc = catchup_apply(m, s, to, &replaced);
-        if (rc == ERR_ROOT || rc == ERR_CORRUPT || rc == ERR_GAP || rc == ERR_MALFORMED) {
-            again = true;
-            rc = fall_back(m, s, to, rc);
-        }
-        for (uint64_t serial = s->applied.serial + 1; !rc && !again && serial <= to->serial; serial++) {
-            if (n == cap) {
-                cap = cap ? cap * 2 : 8;
-                struct hint_delta *list = realloc(deltas, cap * sizeof *list);
-                if (!list) {
-                    rc = -ENOMEM;
-                    break;
-                }
-                deltas = list;
-            }
-            deltas[n++] = (struct hint_delta){s, serial};
-        }
-    }
-    if (!rc && !again) {
-        for (size_t i = 0; i + PAGE_KEY_LEN <= replaced.len; i += PAGE_KEY_LEN)
-            store_del(m->txn, TABLE_PAGES, view_of(replaced.data + i, PAGE_KEY_LEN));
-        rc = replaced.err ? replaced.err : clean_up(m, h, walked);
-    }
-    free(walked);
-    if (rc || again) {
-        free(deltas);
-        return rc ? rc : 1;
-    }
-    m->hop.verified = m->wall;
-    if (h == m->applied)
-        state_target(m, NULL); /* it was only mended */
-    else
-        state_apply(m, h);
-    for (size_t i = 0; i < m->n_scopes; i++) {
-        m->scopes[i]->fetch = FETCH_NONE;
-        m->scopes[i]->careful = false;
-    }
-    m->boot_bad = false;
-    m->verified_at = m->wall;
-    *ret_deltas = deltas;
-    *ret_n = n;
-    return 0;
-}
-
 static bool all_ready(struct metadata *m, bool *ret_walking)
 {
     bool ready = true;
@@ -308,7 +205,7 @@ static int step(struct metadata *m, struct blob *hint)
         struct hint_delta *deltas = NULL;
         bool repair = m->target == m->applied;
         size_t n = 0;
-        rc = activate(m, &deltas, &n);
+        rc = replica_activate(m, &deltas, &n);
         if (rc == 1)
             continue;
         if (rc)
@@ -562,134 +459,4 @@ int replica_on_expiry(struct metadata *m)
         replica_rest(m);
     replica_poll(m);
     return 0;
-}
-
-/* BOOT: the root of the applied head again, from the stored pages. */
-int replica_boot(struct metadata *m)
-{
-    m->boot_checked = true;
-    for (size_t i = 0; m->applied && i < m->n_scopes; i++) {
-        struct scope *s = m->scopes[i];
-        struct tree_report report;
-        AUTO_TREE t;
-        state_tree(m, s, &t);
-        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, false, true, &report) : 0;
-        if (rc)
-            return rc;
-        if (s->applied.serial && report.bad) {
-            event_note(m, "store.damaged", NULL, ERR_CORRUPT, "%s: %llu of %llu pages are missing or damaged",
-                s->name, (unsigned long long)report.bad, (unsigned long long)report.pages);
-            s->careful = true;
-            m->boot_bad = true;
-        }
-    }
-    m->verified_at = m->wall;
-    if (m->applied) {
-        int64_t left = m->applied->expires.ns - m->wall.ns;
-        timer_set(m, TIMER_EXPIRY, left > 0 ? left : 0);
-    }
-    if (m->opt.rehash_ns)
-        timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
-    return 0;
-}
-
-int replica_repair(struct metadata *m, bool dry, json_t **ret_data, int *ret_exit)
-{
-    json_t *scopes = json_array();
-    uint64_t bad = 0;
-    if (m->central && !dry) {
-        json_decref(scopes);
-        return err_fail(
-            ERR_NOT_FOUND, "the central site has no parent to fetch pages from: sitetree backup restore");
-    }
-    for (size_t i = 0; i < m->n_scopes; i++) {
-        struct scope *s = m->scopes[i];
-        struct tree_report r;
-        AUTO_TREE t;
-        state_tree(m, s, &t);
-        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, true, !dry, &r) : 0;
-        if (rc) {
-            json_decref(scopes);
-            return rc;
-        }
-        if (!s->applied.serial || !r.bad)
-            continue;
-        bad += r.bad;
-        char path[17];
-        json_array_append_new(
-            scopes, json_pack("{s:s, s:I, s:I, s:s}", "scope", s->name, "pages", (json_int_t)r.bad, "of",
-                        (json_int_t)r.pages, "first", hex_encode(r.first_bad.path, 8, path)));
-        if (!dry)
-            s->careful = m->boot_bad = true;
-    }
-    *ret_data = json_pack("{s:s, s:I, s:o, s:b}", "site", m->site, "bad", (json_int_t)bad, "scopes", scopes,
-        "fetching", bad && !dry);
-    *ret_exit = bad ? 3 : 0;
-    if (!bad || dry)
-        return 0;
-    int rc = m->target ? 0 : replica_plan(m);
-    return rc ? rc : replica_step(m);
-}
-
-/* In the background: a few pages each minute, so that all are read and hashed again within the configured
- * time. */
-int replica_rehash(struct metadata *m)
-{
-    m->timers[TIMER_REHASH].ns = 0;
-    timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
-    struct store_stat stat;
-    store_stat(m->store, &stat);
-    uint64_t pages = stat.entries[TABLE_PAGES] * (uint64_t)REHASH_EVERY_NS / (uint64_t)m->opt.rehash_ns + 1;
-    AUTO_BUF scratch = {0};
-    AUTO_BUF hashes = {0};
-    struct store_walk w = store_walk_from(m->txn, TABLE_PAGES, buf_view(&m->rehash.key), (struct view){0});
-    AUTO_BUF last = {0};
-    while (pages && store_walk_next(&w)) {
-        uint32_t id;
-        struct place p;
-        struct hash h, got;
-        struct stored_page page;
-        struct view raw;
-        buf_reset(&last);
-        buf_append_view(&last, w.key);
-        int rc = key_page_split(w.key, &id, &p, &h);
-        struct scope *s = NULL;
-        for (size_t i = 0; !rc && i < m->n_scopes; i++)
-            if (m->scopes[i]->id == id)
-                s = m->scopes[i];
-        if (rc || !s)
-            continue;
-        rc = stored_page_parse(w.value, &page);
-        if (!rc)
-            rc = stored_page_raw(&page, &scratch, &raw);
-        if (!rc && page.kind == PAGE_INNER) {
-            inner_hash(s->salt, p, raw, &got);
-            rc = hash_eq(&got, &h) ? 0 : ERR_CORRUPT;
-        } else if (!rc) {
-            struct subtree want = {.hash = h, .count = page.n};
-            buf_reset(&hashes);
-            rc = page_verify(s->salt, p, &want, raw, &hashes);
-        }
-        m->rehashed++;
-        pages--;
-        if (rc) {
-            m->rehash_bad++;
-            event_note(m, "store.damaged", NULL, ERR_CORRUPT,
-                "%s: a page no longer has the bytes its name says", s->name);
-            store_del(m->txn, TABLE_PAGES, buf_view(&last));
-            s->careful = true;
-            m->boot_bad = true;
-        }
-    }
-    if (m->boot_bad && !m->target) {
-        int rc = replica_plan(m);
-        if (rc)
-            return rc;
-    }
-    buf_reset(&m->rehash.key);
-    if (pages == 0) { /* the next round goes on behind it */
-        buf_append_view(&m->rehash.key, buf_view(&last));
-        buf_u8(&m->rehash.key, 0);
-    }
-    return store_txn_error(m->txn);
 }

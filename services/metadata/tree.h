@@ -65,3 +65,9 @@ int tree_has(struct tree *t, const struct subtree *root, struct place at, const 
 /* The inner page at a place. ERR_NOT_FOUND when it is not stored. */
 int tree_inner(struct tree *t, struct place p, const struct hash *hash, struct inner *ret_inner) MUST_CHECK;
 bool tree_has_page(struct tree *t, struct place p, const struct hash *hash);
+/* A stored page of either kind; ERR_NOT_FOUND. */
+int tree_page(
+    struct tree *t, struct place p, const struct hash *hash, struct stored_page *ret_page) MUST_CHECK;
+/* tree_inner below a root that should be whole: what is missing is damage (ERR_CORRUPT). */
+int tree_inner_whole(
+    struct tree *t, struct place p, const struct hash *hash, struct inner *ret_inner) MUST_CHECK;

@@ -1,0 +1,137 @@
+/* Own pages that are damaged: found at the start, by an operator, or in the background; fetched again by the
+ * walk. */
+#include <stdlib.h>
+
+#include "services/metadata/core.h"
+
+#define REHASH_EVERY_NS (60 * NS_PER_S)
+
+/* BOOT: the root of the applied head again, from the stored pages. */
+int replica_boot(struct metadata *m)
+{
+    m->boot_checked = true;
+    for (size_t i = 0; m->applied && i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        struct tree_report report;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, false, true, &report) : 0;
+        if (rc)
+            return rc;
+        if (s->applied.serial && report.bad) {
+            event_note(m, "store.damaged", NULL, ERR_CORRUPT, "%s: %llu of %llu pages are missing or damaged",
+                s->name, (unsigned long long)report.bad, (unsigned long long)report.pages);
+            s->careful = true;
+            m->boot_bad = true;
+        }
+    }
+    m->verified_at = m->wall;
+    if (m->applied) {
+        int64_t left = m->applied->expires.ns - m->wall.ns;
+        timer_set(m, TIMER_EXPIRY, left > 0 ? left : 0);
+    }
+    if (m->opt.rehash_ns)
+        timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
+    return 0;
+}
+
+int replica_repair(struct metadata *m, bool dry, json_t **ret_data, int *ret_exit)
+{
+    json_t *scopes = json_array();
+    uint64_t bad = 0;
+    if (m->central && !dry) {
+        json_decref(scopes);
+        return err_fail(
+            ERR_NOT_FOUND, "the central site has no parent to fetch pages from: sitetree backup restore");
+    }
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        struct tree_report r;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, true, !dry, &r) : 0;
+        if (rc) {
+            json_decref(scopes);
+            return rc;
+        }
+        if (!s->applied.serial || !r.bad)
+            continue;
+        bad += r.bad;
+        char path[17];
+        json_array_append_new(
+            scopes, json_pack("{s:s, s:I, s:I, s:s}", "scope", s->name, "pages", (json_int_t)r.bad, "of",
+                        (json_int_t)r.pages, "first", hex_encode(r.first_bad.path, 8, path)));
+        if (!dry)
+            s->careful = m->boot_bad = true;
+    }
+    *ret_data = json_pack("{s:s, s:I, s:o, s:b}", "site", m->site, "bad", (json_int_t)bad, "scopes", scopes,
+        "fetching", bad && !dry);
+    *ret_exit = bad ? 3 : 0;
+    if (!bad || dry)
+        return 0;
+    int rc = m->target ? 0 : replica_plan(m);
+    return rc ? rc : replica_step(m);
+}
+
+/* In the background: a few pages each minute, so that all are read and hashed again within the configured
+ * time. */
+int replica_rehash(struct metadata *m)
+{
+    m->timers[TIMER_REHASH].ns = 0;
+    timer_set(m, TIMER_REHASH, REHASH_EVERY_NS);
+    struct store_stat stat;
+    store_stat(m->store, &stat);
+    uint64_t pages = stat.entries[TABLE_PAGES] * (uint64_t)REHASH_EVERY_NS / (uint64_t)m->opt.rehash_ns + 1;
+    AUTO_BUF scratch = {0};
+    AUTO_BUF hashes = {0};
+    struct store_walk w = store_walk_from(m->txn, TABLE_PAGES, buf_view(&m->rehash.key), (struct view){0});
+    AUTO_BUF last = {0};
+    while (pages && store_walk_next(&w)) {
+        uint32_t id;
+        struct place p;
+        struct hash h, got;
+        struct stored_page page;
+        struct view raw;
+        buf_reset(&last);
+        buf_append_view(&last, w.key);
+        int rc = key_page_split(w.key, &id, &p, &h);
+        struct scope *s = NULL;
+        for (size_t i = 0; !rc && i < m->n_scopes; i++)
+            if (m->scopes[i]->id == id)
+                s = m->scopes[i];
+        if (rc || !s)
+            continue;
+        rc = stored_page_parse(w.value, &page);
+        if (!rc)
+            rc = stored_page_raw(&page, &scratch, &raw);
+        if (!rc && page.kind == PAGE_INNER) {
+            inner_hash(s->salt, p, raw, &got);
+            rc = hash_eq(&got, &h) ? 0 : ERR_CORRUPT;
+        } else if (!rc) {
+            struct subtree want = {.hash = h, .count = page.n};
+            buf_reset(&hashes);
+            rc = page_verify(s->salt, p, &want, raw, &hashes);
+        }
+        m->rehashed++;
+        pages--;
+        if (rc) {
+            m->rehash_bad++;
+            event_note(m, "store.damaged", NULL, ERR_CORRUPT,
+                "%s: a page no longer has the bytes its name says", s->name);
+            store_del(m->txn, TABLE_PAGES, buf_view(&last));
+            s->careful = true;
+            m->boot_bad = true;
+        }
+    }
+    if (m->boot_bad && !m->target) {
+        int rc = replica_plan(m);
+        if (rc)
+            return rc;
+    }
+    buf_reset(&m->rehash.key);
+    if (pages == 0) { /* the next round goes on behind it */
+        buf_append_view(&m->rehash.key, buf_view(&last));
+        buf_u8(&m->rehash.key, 0);
+    }
+    return store_txn_error(m->txn);
+}

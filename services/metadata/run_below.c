@@ -1,0 +1,108 @@
+/* A run below the central site: the parent asked, the generation is waited for, the root is verified (A24).
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "services/metadata/run.h"
+
+static int verify_root(struct metadata *m, bool *ret_good)
+{
+    *ret_good = true;
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        struct tree_report report;
+        AUTO_TREE t;
+        state_tree(m, s, &t);
+        int rc = s->applied.serial ? tree_check(&t, &s->applied.tree, false, true, &report) : 0;
+        if (rc)
+            return rc;
+        if (s->applied.serial && report.bad) {
+            s->careful = m->boot_bad = true;
+            *ret_good = false;
+        }
+    }
+    m->verified_at = m->wall;
+    return 0;
+}
+
+int run_on_applied(struct metadata *m)
+{
+    struct run *r = m->run;
+    if (!r || m->central)
+        return 0;
+    run_progress(m, 1, 0);
+    if (!m->applied || !epoch_eq(&m->applied->epoch, &r->target_epoch) ||
+        m->applied->generation < r->target_generation)
+        return 0;
+    bool good;
+    run_enter(m, PHASE_VIEW);
+    int rc = verify_root(m, &good);
+    if (rc)
+        return rc;
+    if (!good) {
+        rc = run_failed(m, ERR_ROOT, "own pages do not give the signed root; they are fetched again");
+        return rc ? rc : replica_plan(m);
+    }
+    return run_succeeded(m);
+}
+
+int run_wait(struct metadata *m)
+{
+    int rc = run_on_applied(m);
+    if (!rc && m->run && m->parent_up)
+        replica_poll(m); /* the push has mostly brought it already; else ask */
+    return rc;
+}
+
+int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
+{
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    Sitetree__SyncRequest *q = FRAME_UNPACK(&a, f, sync_request, &rc);
+    struct epoch epoch;
+    if (!q || epoch_from_view(pb_view(q->epoch), &epoch) || run_number(q->run) == 0 || m->central)
+        return 0;
+    if (ack) {
+        Sitetree__SyncAck y = SITETREE__SYNC_ACK__INIT;
+        y.run = q->run;
+        send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_HEAD, /* leaves after the commit */
+            frame_pack(FRAME_SYNC_ACK, CLASS_HEAD, 0, state_epoch(m), &y.base, false));
+    }
+    AUTO_BUF mark = {0};
+    struct view last;
+    buf_fmt(&mark, "%s %s %" PRIu64, m->parent, q->run, (uint64_t)q->generation);
+    if (mark.err)
+        return -ENOMEM;
+    if (meta_get(m->txn, "last-request", &last) == 0 && view_eq(last, buf_view(&mark)))
+        return 0; /* repeated until it was acknowledged */
+    meta_put(m->txn, "last-request", buf_view(&mark));
+    if (m->run) { /* still on the way to an older request: one run answers both */
+        m->run->target_epoch = epoch;
+        m->run->target_generation = q->generation;
+        snprintf(m->run->parent_run, sizeof m->run->parent_run, "%.31s", q->run);
+        run_store(m, m->run);
+        return run_wait(m);
+    }
+    char by[64];
+    snprintf(by, sizeof by, "%.31s %.31s", m->parent, q->run);
+    struct run *r = run_make(m, RUN_FULL, by); /* a child always runs FULL (A10) */
+    if (!r)
+        return -ENOMEM;
+    event_note(m, "sync.requested", r, 0, "%.31s asks for generation %" PRIu64 " (%.31s)", m->parent,
+        (uint64_t)q->generation, q->run);
+    snprintf(r->origin, sizeof r->origin, "%.31s", q->origin_run);
+    snprintf(r->parent_run, sizeof r->parent_run, "%.31s", q->run);
+    r->target_epoch = epoch;
+    r->target_generation = q->generation;
+    r->deadline.ns = (int64_t)q->deadline;
+    return run_begin(m, r);
+}
+
+int run_on_link_back(struct metadata *m)
+{
+    if (m->timers[TIMER_RETRY].ns == 0 || m->run || m->opt.retry_strict)
+        return 0;
+    return run_on_timer(m, TIMER_RETRY); /* a link that comes back is reason enough to try at once */
+}
