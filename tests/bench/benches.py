@@ -226,6 +226,9 @@ def cascade(setup):
 
 # --- idle ----------------------------------------------------------------------------------------------------------------
 
+REPORT_LEAST = 300  # bytes; nothing else that an idle leaf sends is as large
+
+
 def rss_without_map(pid):
     """Resident bytes of a process without the mappings of LMDB data files."""
     total, skip = 0, False
@@ -241,9 +244,11 @@ def rss_without_map(pid):
 def idle(setup):
     """A leaf that holds the catalogue and has nothing to do: memory of all its processes, bytes on its link.
 
-    The link is counted outside, by a proxy: TCP payload of both lanes and both directions, with the shipped timers. The
-    window begins when the leaf has been live for a while; the default of 300 s holds each periodic message at least
-    once (heartbeat, poll of the head, report), so a day is the window times 86400 / its length."""
+    The link is counted outside, by a proxy: TCP payload of both lanes and both directions, with the shipped timers. What
+    is sent then is periodic: a heartbeat each 60 s, a report and a poll of the head each 5 min, a ping of the hint lane
+    each 4 min. The window begins when the link is quiet after the leaf's first report and ends right behind the last
+    report that fits into --idle-seconds and some more, so that it holds whole periods; a day is the window times 86400 /
+    its length."""
     with setup.tree() as tree:
         central = tree.central(start=False)
         proxy = tree.link_before(central)
@@ -261,11 +266,18 @@ def idle(setup):
             return settled[-1]["up"] + settled[-1]["down"] == settled[-2]["up"] + settled[-2]["down"]
         wait_for(quiet, 30, "the link is quiet", interval=1)
         first, start, rss = proxy.count(), time.monotonic(), []
-        while time.monotonic() - start < setup.idle_seconds:
-            rss.append(sum(rss_without_map(p) for p in leaf.pids()) / MIB)
-            time.sleep(min(5, setup.idle_seconds / 10))  # the window of the measurement
-        seconds = time.monotonic() - start
-        last = proxy.count()
+        last, seconds, sampled, before = first, 0, 0, first
+        while time.monotonic() - start < setup.idle_seconds + 20:
+            now = proxy.count()
+            if now["up"] - before["up"] >= REPORT_LEAST:
+                last, seconds = now, time.monotonic() - start
+            before = now
+            if time.monotonic() - start > 5 * sampled:
+                rss.append(sum(rss_without_map(p) for p in leaf.pids()) / MIB)
+                sampled += 1
+            time.sleep(0.1)  # the pace of the samples
+        if seconds < setup.idle_seconds / 2:
+            raise RuntimeError("no report of the leaf within %d s: there is no whole period" % setup.idle_seconds)
         window = last["up"] + last["down"] - first["up"] - first["down"]
         by_process = {sites.process_name(p): round(rss_without_map(p) / MIB, 1) for p in leaf.pids()}
         records = leaf.head()["records"]
