@@ -285,6 +285,48 @@ static void progress(void *ctx, const char *phase, uint64_t items, uint64_t byte
     (void)ctx, (void)phase, (void)items, (void)bytes, (void)total;
 }
 
+/* {"name":"x","kind":"directory","path":"/tmp","synthetic":1000000}: made-up records of about the usual size.
+ */
+static struct source_set *synthetic(size_t n)
+{
+    struct source_set *s = source_new();
+    snprintf(s->scope, sizeof s->scope, "debian/synthetic/main/amd64");
+    uint64_t x = 88172645463325252u;
+    for (size_t i = 0; i < n; i++) {
+        char key[64], title[64], about[200];
+        uint8_t sha[32];
+        for (size_t k = 0; k < sizeof sha; k++)
+            sha[k] = (uint8_t)(x = x * 6364136223846793005u + 1442695040888963407u, x >> 56);
+        struct buf value = {0};
+        Sitetree__Update u = SITETREE__UPDATE__INIT;
+        Sitetree__UpdateFile f = SITETREE__UPDATE_FILE__INIT, *files = &f;
+        snprintf(key, sizeof key, "deb/package-%zu/1.%zu-1/amd64", i, i % 97);
+        snprintf(title, sizeof title, "package-%zu 1.%zu-1", i, i % 97);
+        snprintf(about, sizeof about,
+            "package number %zu does what its %zu siblings of section %zu do, only %llu times better", i,
+            i % 1000, i % 61, (unsigned long long)(x % 1000));
+        u.title = title;
+        u.description = about;
+        u.classification = (char *)(uintptr_t) "updates";
+        u.product = (char *)(uintptr_t) "synthetic-1";
+        u.publisher = (char *)(uintptr_t) "Synthetic";
+        u.depends = (char *)(uintptr_t) "libc6 (>= 2.36), libgcc-s1 (>= 3.0), libstdc++6 (>= 12)";
+        f.name = title;
+        f.size = x % 10000000;
+        f.sha256 = pb_bytes(view_of(sha, 32));
+        f.url = key;
+        u.files = &files;
+        u.n_files = 1;
+        message_pack(&u.base, &value);
+        if (source_add(s, view_str(key), buf_view(&value), "synthetic-1", "updates", "amd64", view_str(title),
+                view_str("1")))
+            exit(1);
+        buf_done(&value);
+    }
+    source_sort(s);
+    return s;
+}
+
 static struct source_set *fetch(const char *json)
 {
     char dir[4096];
@@ -292,6 +334,11 @@ static struct source_set *fetch(const char *json)
     struct source_set *set = NULL;
     json_t *config = json_loads(json, 0, NULL);
     const char *name = json_string_value(json_object_get(config, "name"));
+    size_t made_up = (size_t)json_integer_value(json_object_get(config, "synthetic"));
+    if (made_up) {
+        json_decref(config);
+        return synthetic(made_up);
+    }
     snprintf(dir, sizeof dir, "%s/%s", cache, name);
     mkdir(cache, 0700);
     mkdir(dir, 0700);
@@ -323,7 +370,12 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc && n_configs < 8; i++) {
         json_t *j = json_loads(argv[i], 0, NULL);
         char line[8192];
-        snprintf(line, sizeof line, "{\"command\":\"upstream.add\",\"args\":%s}", argv[i]);
+        json_t *add = json_deep_copy(j);
+        json_object_del(add, "synthetic");
+        char *text = json_dumps(add, 0);
+        snprintf(line, sizeof line, "{\"command\":\"upstream.add\",\"args\":%s}", text);
+        free(text);
+        json_decref(add);
         command(&top, line);
         run(&top, NULL);
         double f0 = now_s();
