@@ -188,8 +188,10 @@ static int take_page(struct metadata *m, struct tree *t, struct request *r, cons
         return rc;
     r->expect.n--;
     bool leaf = subtree_is_leaf(&w.is, at);
-    page_put(m->txn, r->scope->id, at, &w.is.hash, leaf ? PAGE_LEAF : PAGE_INNER, raw, &data,
-        buf_view(&t->hashes), false);
+    /* a site without children keeps leaves as they are read: nobody asks it for the compressed ones */
+    bool raw_is_better = leaf && m->n_children == 0;
+    page_put(m->txn, r->scope->id, at, &w.is.hash, leaf ? PAGE_LEAF : PAGE_INNER, raw,
+        raw_is_better ? NULL : &data, buf_view(&t->hashes), raw_is_better);
     if (leaf)
         return store_txn_error(m->txn);
     struct inner n;
