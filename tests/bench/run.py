@@ -14,10 +14,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
+import bench_million  # noqa: E402
 import benches  # noqa: E402
 import sites  # noqa: E402
 from debian import Debian, Offline  # noqa: E402
 from report import Row  # noqa: E402
+
+BENCHES = dict(benches.BENCHES, **bench_million.BENCHES)
 
 
 def machine():
@@ -26,7 +29,7 @@ def machine():
 
 
 def main():
-    names = list(benches.BENCHES)
+    names = list(BENCHES)
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--json", action="store_true", help="one object a line")
@@ -54,7 +57,7 @@ def main():
         start = time.monotonic()
         load = os.getloadavg()[0]
         try:
-            row = benches.BENCHES[name](benches.Setup(args, debian))
+            row = BENCHES[name](benches.Setup(args, debian))
         except (sites.Failure, sites.CommandError, RuntimeError) as error:
             row = Row(name, "", None, error=str(error))
         row.more.update(load=[load, os.getloadavg()[0]], took=round(time.monotonic() - start, 1))
