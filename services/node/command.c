@@ -222,6 +222,13 @@ static bool is_workers(const char *command)
     return false;
 }
 
+static enum addition addition_of(const char *command, json_t *args)
+{
+    if (strcmp(command, "verify") == 0 && json_is_true(json_object_get(args, "all")))
+        return ADD_SITES;
+    return strcmp(command, "store.stat") == 0 ? ADD_STORE : ADD_NONE;
+}
+
 static int forward(struct step *s, const char *command, json_t *args)
 {
     struct node *n = s->n;
@@ -253,8 +260,8 @@ static int forward(struct step *s, const char *command, json_t *args)
     free(text);
     if (!frame)
         return err_fail(ERR_TOO_LARGE, "the command is too long");
-    n->pending[n->n_pending++] = (struct pending){.command = s->in->command,
-        .compare = strcmp(command, "verify") == 0 && json_is_true(json_object_get(args, "all"))};
+    n->pending[n->n_pending++] =
+        (struct pending){.command = s->in->command, .add = addition_of(command, args)};
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0}, frame);
     return 0;
 }
@@ -327,20 +334,42 @@ static json_t *compare_sites(struct step *s, const char *root, bool *ret_fine)
     return sites;
 }
 
-/* The worker's answer to `verify`, with what only the node knows. NULL: not such an answer. */
-static struct blob *compare(struct step *s, struct view text)
+static void add_sites(struct step *s, json_t *answer)
 {
-    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
-    json_t *data = json_object_get(j, "data");
+    json_t *data = json_object_get(answer, "data");
     const char *root = json_string_value(json_object_get(data, "recomputed"));
-    char *out = NULL;
-    if (root) {
-        bool fine;
-        json_object_set_new(data, "sites", compare_sites(s, root, &fine));
-        if (!fine && json_integer_value(json_object_get(j, "exit")) == 0)
-            json_object_set_new(j, "exit", json_integer(3));
-        out = json_dumps(j, JSON_COMPACT);
-    }
+    bool fine;
+    if (!root)
+        return;
+    json_object_set_new(data, "sites", compare_sites(s, root, &fine));
+    if (!fine && json_integer_value(json_object_get(answer, "exit")) == 0)
+        json_object_set_new(answer, "exit", json_integer(3));
+}
+
+static void add_store(const struct node *n, json_t *answer)
+{
+    struct store_stat stat;
+    store_stat(n->store, &stat);
+    json_t *tables = json_object();
+    for (unsigned i = 0; i < node_n_tables; i++)
+        json_object_set_new(tables, node_tables[i], json_integer((json_int_t)stat.entries[i]));
+    json_array_append_new(json_object_get(json_object_get(answer, "data"), "stores"),
+        json_pack("{s:s, s:I, s:I, s:o, s:i, s:I, s:f}", "store", "node", "used", (json_int_t)stat.used_bytes,
+            "limit", (json_int_t)stat.limit_bytes, "tables", tables, "readers", (int)stat.readers, "commits",
+            (json_int_t)stat.commits, "slowest_commit", (double)stat.slowest_commit_ns / NS_PER_S));
+}
+
+/* The worker's answer with what only the node knows. NULL: it goes on as it is. */
+static struct blob *answer_with(struct step *s, enum addition add, struct view text)
+{
+    if (add == ADD_NONE)
+        return NULL;
+    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
+    if (add == ADD_SITES)
+        add_sites(s, j);
+    else
+        add_store(s->n, j);
+    char *out = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     struct blob *b = out ? blob_new(out, strlen(out)) : NULL;
     free(out);
@@ -372,7 +401,7 @@ int command_on_reply(struct step *s, const struct frame *f)
         return 0; /* whoever asked is gone */
     if (m->more)
         n->pending[n->n_pending++] = asked;
-    struct blob *answer = asked.compare && !m->more ? compare(s, pb_view(m->json)) : NULL;
+    struct blob *answer = m->more ? NULL : answer_with(s, asked.add, pb_view(m->json));
     effects_reply(s->fx, m->command, m->more, answer ? answer : blob_new(m->json.data, m->json.len));
     return 0;
 }

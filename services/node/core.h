@@ -35,6 +35,7 @@ struct summary {
     struct hash root;
     struct wall made, applied_at, verified_at;
     int64_t lag_ns, offset_ns, rtt_ns;
+    int64_t parent_heard_ns; /* how long before `made` it heard its parent; -1 unknown */
     uint32_t children, worker_restarts;
     char state[16], cause[32], text[160], run[40], run_result[16], software[24], last_refusal[96];
 };
@@ -91,6 +92,7 @@ struct uplink {
     unsigned place, failures;
     uint64_t nonce, request;  /* of the hello or heartbeat that is on its way */
     struct mono asked, heard; /* asked: when that left; 0: none is on its way */
+    struct mono answered;     /* when the newest request left that was answered: the parent heard us then */
     struct mono retry;        /* WAIT: when the next hello leaves */
     struct wall heard_wall, since, down_since;
     bool sockets; /* the transport says that it is connected */
@@ -111,7 +113,7 @@ struct uplink {
 
 struct pending { /* a command that the worker answers */
     uint64_t command;
-    bool compare; /* `verify all`: what the sites reported is put to the answer */
+    enum addition { ADD_NONE, ADD_SITES, ADD_STORE } add; /* what this site knows beside, put to the answer */
 };
 
 struct node {

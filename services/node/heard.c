@@ -21,6 +21,7 @@ static void summary_take(const Sitetree__SiteReport *r, struct summary *m)
     m->refusals = r->refusals;
     m->children = r->children;
     m->rtt_ns = (int64_t)r->rtt_ns;
+    m->parent_heard_ns = r->parent_heard_ms ? r->parent_heard_ms * NS_PER_MS : -1;
     m->store_used = r->store_used;
     m->store_limit = r->store_limit;
     m->worker_restarts = r->worker_restarts;

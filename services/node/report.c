@@ -62,7 +62,7 @@ int report_start(struct step *s)
     n->self.changed = n->self.heard = s->in->wall;
     COPY_TEXT(n->self.last.state, "boot");
     COPY_TEXT(n->self.last.software, SITETREE_VERSION);
-    n->self.last.lag_ns = -1;
+    n->self.last.lag_ns = n->self.last.parent_heard_ns = -1;
     return heard_load(s);
 }
 
@@ -81,6 +81,7 @@ static void own_summary(struct step *s)
     m->made = s->in->wall;
     m->offset_ns = n->up.measured ? n->up.offset_ns : 0;
     m->rtt_ns = n->up.measured ? n->up.rtt_ns : 0;
+    m->parent_heard_ns = n->up.heard.ns ? s->in->now.ns - n->up.heard.ns : -1;
     m->bytes_in = n->up.bytes_in;
     m->bytes_out = n->up.bytes_out;
     m->refusals = n->refusals;
@@ -90,6 +91,12 @@ static void own_summary(struct step *s)
     m->worker_restarts = n->worker_starts ? n->worker_starts - 1 : 0;
     m->lag_ns = !n->worker_full ? -1 : n->known_at.ns == 0 ? 0 : s->in->wall.ns - n->known_at.ns;
     n->self.heard = s->in->wall;
+}
+
+static uint32_t heard_ms(int64_t ns)
+{
+    int64_t ms = ns / NS_PER_MS;
+    return ns < 0 ? 0 : ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
 
 static void own_pack(const struct node *n, struct buf *out)
@@ -125,6 +132,7 @@ static void own_pack(const struct node *n, struct buf *out)
     r.software = text(m->software);
     r.children = m->children;
     r.rtt_ns = (uint64_t)m->rtt_ns;
+    r.parent_heard_ms = heard_ms(m->parent_heard_ns);
     r.verified_at = (uint64_t)m->verified_at.ns;
     r.store_used = m->store_used;
     r.store_limit = m->store_limit;

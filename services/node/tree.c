@@ -324,7 +324,7 @@ static int link_up(struct step *s, json_t *list)
                                               : "connecting",
         .peer = {PEER_PARENT, 0},
         .rtt_ns = u->measured ? u->rtt_ns : -1,
-        .parent_saw_ns = -1,
+        .parent_saw_ns = u->answered.ns ? s->in->now.ns - u->answered.ns : -1,
         .child_saw_ns = u->heard.ns ? s->in->now.ns - u->heard.ns : -1,
         .error = u->text,
         .error_at = live ? (struct wall){0} : u->down_since,
@@ -332,6 +332,15 @@ static int link_up(struct step *s, json_t *list)
         .upward = live ? &u->out : NULL,
         .up = live};
     return link_add(s, &r, r.parent, list);
+}
+
+/* By the child's own word: its newest report tells when it had heard from here. */
+static int64_t child_saw(const struct site *site, struct wall now)
+{
+    if (!site->reported || site->last.parent_heard_ns < 0)
+        return -1;
+    int64_t report = now.ns - site->heard.ns;
+    return (report > 0 ? report : 0) + site->last.parent_heard_ns;
 }
 
 static int links(struct step *s)
@@ -354,7 +363,7 @@ static int links(struct step *s)
             .parent_saw_ns = c               ? s->in->now.ns - c->heard.ns
                              : site->seen.ns ? s->in->wall.ns - site->seen.ns
                                              : -1,
-            .child_saw_ns = -1,
+            .child_saw_ns = child_saw(site, s->in->wall),
             .error = "",
             .down = c ? &c->out : NULL,
             .upward = c ? &c->in : NULL,

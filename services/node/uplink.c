@@ -164,6 +164,7 @@ static void clock_measure(struct step *s, uint64_t parent_clock)
     struct node *n = s->n;
     struct uplink *u = &n->up;
     u->rtt_ns = s->in->now.ns - u->asked.ns;
+    u->answered = u->asked;
     u->offset_ns = (int64_t)parent_clock + u->rtt_ns / 2 - s->in->wall.ns;
     u->measured = true;
     bool off = u->offset_ns > CLOCK_OFF_NS || u->offset_ns < -CLOCK_OFF_NS;

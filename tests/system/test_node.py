@@ -135,3 +135,10 @@ def test_a_leaf_is_small(tree, central):
         return {process_name(pid): int(next(l for l in open("/proc/%d/status" % pid) if l.startswith("VmRSS")).split()[1])
                 for pid in child.pids()}
     wait_for(lambda: sum(resident().values()) <= 32 * 1024, 10, "node and worker fit into 32 MiB: %s" % resident())
+
+
+def test_both_stores_are_told(central):
+    stores = {s["store"]: s for s in central.cli("store", "stat").data["stores"]}
+    assert set(stores) == {"metadata", "node"}
+    assert all(0 < s["used"] < s["limit"] for s in stores.values())
+    assert stores["node"]["tables"]["events"] > 0

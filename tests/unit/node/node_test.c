@@ -129,6 +129,40 @@ static void test_silence_is_not_heard(void **state)
     assert_true(json_is_true(json_object_get(e, "current")));
 }
 
+static double link_age(int node, const char *link, const char *end)
+{
+    json_t *list =
+        json_object_get(json_object_get(pump_command(&p, node, "{\"command\":\"links\"}"), "data"), "links");
+    size_t i;
+    json_t *row;
+    json_array_foreach(list, i, row) if (strcmp(text_at(row, "link"), link) == 0)
+    {
+        json_t *age = json_object_get(row, end);
+        return json_is_number(age) ? json_number_value(age) : -1;
+    }
+    return -2;
+}
+
+/* Both ends of a link tell when they heard the other, wherever it is asked. */
+static void test_links_from_both_ends(void **state)
+{
+    (void)state;
+    int p01 = pump_join(&p, 0, "P01", "primary");
+    ready_all(7);
+    pump_run(&p, 400 * NS_PER_S); /* a heartbeat was answered, and a report was sent */
+    const int nodes[] = {0, p01};
+    for (unsigned i = 0; i < 2; i++) {
+        double by_parent = link_age(nodes[i], "CEN>P01", "seen_by_parent"),
+               by_child = link_age(nodes[i], "CEN>P01", "seen_by_child");
+        assert_true(by_parent >= 0 && by_parent <= 61);
+        assert_true(by_child >= 0 && by_child <= 361);
+    }
+    p.nodes[p01].cut = true;
+    pump_run(&p, 600 * NS_PER_S);
+    assert_true(link_age(0, "CEN>P01", "seen_by_child") >= 600); /* grows while nothing is heard */
+    assert_true(link_age(p01, "CEN>P01", "seen_by_parent") >= 600);
+}
+
 static void test_parent_restarts(void **state)
 {
     (void)state;
@@ -444,10 +478,11 @@ static void test_store_failures(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {T(test_links_come_up), T(test_reports_reach_the_top),
-        T(test_silence_is_not_heard), T(test_parent_restarts), T(test_newer_session_replaces),
-        T(test_removed_site_is_refused_at_once), T(test_loops_are_refused), T(test_versions_must_meet),
-        T(test_catalogue_frames_pass), T(test_a_greedy_child_has_a_limit), T(test_worker_away),
-        T(test_idle_traffic), T(test_commands_that_are_off), T(test_garbage_frames), T(test_store_failures)};
+    const struct CMUnitTest tests[] = {T(test_links_come_up), T(test_links_from_both_ends),
+        T(test_reports_reach_the_top), T(test_silence_is_not_heard), T(test_parent_restarts),
+        T(test_newer_session_replaces), T(test_removed_site_is_refused_at_once), T(test_loops_are_refused),
+        T(test_versions_must_meet), T(test_catalogue_frames_pass), T(test_a_greedy_child_has_a_limit),
+        T(test_worker_away), T(test_idle_traffic), T(test_commands_that_are_off), T(test_garbage_frames),
+        T(test_store_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
