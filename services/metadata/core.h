@@ -117,6 +117,7 @@ struct run {
     struct wall started, ended, phase_started;
     struct mono progress_at, phase_mono;
     uint64_t items, items_total, bytes, bytes_total;
+    uint64_t items_done, bytes_done; /* of the upstreams that are through */
     uint64_t added, changed, removed, expired;
     uint64_t generation_before, generation_after, target_generation;
     struct epoch target_epoch;

@@ -102,6 +102,8 @@ json_t *run_json(struct metadata *m, const struct run *r)
 
 void run_store(struct metadata *m, const struct run *r)
 {
+    if (r->plan) /* it changes nothing, and nothing of it goes on after a restart */
+        return;
     json_t *j = run_json(m, r);
     char *text = json_dumps(j, JSON_COMPACT);
     struct key8 k = key_u64(r->number);
@@ -175,15 +177,24 @@ int run_end(struct metadata *m, const char *result)
     r->generation_after = m->applied ? m->applied->generation : 0;
     run_store(m, r);
     trim_runs(m);
-    m->last_run = r->number;
-    meta_put_u64(m->txn, "last-run", r->number);
-    snprintf(m->last_run_result, sizeof m->last_run_result, "%s", result);
+    if (!r->plan) {
+        m->last_run = r->number;
+        meta_put_u64(m->txn, "last-run", r->number);
+        snprintf(m->last_run_result, sizeof m->last_run_result, "%s", result);
+    }
     run_free(r);
     m->run = NULL;
     m->job = 0;
     timer_set(m, TIMER_STALL, -1);
     status_touch(m);
     return next_run(m);
+}
+
+/* Whoever asked for the plan hears why there is none; it is not tried again. */
+static int plan_failed(struct metadata *m, int code, const char *reason)
+{
+    command_fail(m, m->run->caller, m->run->command, err_fail(code, "%s", reason));
+    return run_end(m, "failed");
 }
 
 /* A full run that waits for its next try: a smaller one that succeeds or fails meanwhile does not take its
@@ -203,6 +214,8 @@ int run_failed(struct metadata *m, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
+    if (r->plan)
+        return plan_failed(m, code, reason);
     r->code = code;
     memcpy(r->reason, reason, sizeof reason);
     char at[32];
@@ -275,7 +288,9 @@ int run_begin(struct metadata *m, struct run *r)
     r->phase_started = m->wall;
     r->phase_mono = state_stopwatch(m);
     run_enter(m, PHASE_SOURCE);
-    event_note(m, "sync.started", r, 0, "%s %s by %s", run_kind_word(r->kind), run_id(r->number, id), r->by);
+    if (!r->plan)
+        event_note(
+            m, "sync.started", r, 0, "%s %s by %s", run_kind_word(r->kind), run_id(r->number, id), r->by);
     status_touch(m);
     if (!m->central)
         return run_wait(m);
@@ -284,7 +299,8 @@ int run_begin(struct metadata *m, struct run *r)
     int rc = upstream_names(m, &r->todo, &r->n_todo);
     if (rc)
         return rc;
-    event_note(m, "sync.catalogue", r, 0, "%zu upstreams", r->n_todo);
+    if (!r->plan)
+        event_note(m, "sync.catalogue", r, 0, "%zu upstreams", r->n_todo);
     return run_next_source(m);
 }
 
@@ -332,6 +348,8 @@ int run_cancel(struct metadata *m, uint64_t number)
         static const char cancel[] = "{\"cancel\":true}";
         effects_job(m->fx, (unsigned)m->job, blob_new(cancel, sizeof cancel - 1));
     }
+    if (m->run->plan)
+        return plan_failed(m, ERR_CANCELLED, "an operator cancelled it");
     m->run->code = ERR_CANCELLED;
     snprintf(m->run->reason, sizeof m->run->reason, "an operator cancelled it");
     event_note(m, "sync.cancelled", m->run, ERR_CANCELLED, "%s", m->run->reason);

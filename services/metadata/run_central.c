@@ -106,6 +106,8 @@ static int source_failed(struct metadata *m, const char *name, int code, const c
 static int take_set(struct metadata *m, const char *name, struct source_set *set)
 {
     struct run *r = m->run;
+    r->items_done += set->n;
+    r->bytes_done += set->bytes_fetched;
     upstream_note(m, name, set, 0, "");
     if (set->date.ns)
         meta_put_u64(m->txn, meta_of("seen-date", view_str(name)).s, (uint64_t)set->date.ns);
@@ -162,9 +164,10 @@ int run_on_job(struct metadata *m, const struct input *in)
     }
     if (in->status > 0) { /* progress */
         json_t *p = json_loadb((const char *)in->body.data, in->body.len, 0, NULL);
-        r->items = r->bytes = 0;
-        r->items_total = (uint64_t)json_integer_value(json_object_get(p, "items_total"));
+        r->items = r->items_done;
+        r->bytes = r->bytes_done;
         r->bytes_total = (uint64_t)json_integer_value(json_object_get(p, "bytes_total"));
+        r->bytes_total += r->bytes_total ? r->bytes_done : 0;
         run_progress(m, (uint64_t)json_integer_value(json_object_get(p, "items")),
             (uint64_t)json_integer_value(json_object_get(p, "bytes")));
         json_decref(p);
@@ -179,6 +182,8 @@ int run_on_job(struct metadata *m, const struct input *in)
                                        : take_set(m, name, in->result);
     if (rc)
         return rc;
+    r->items = r->items_done;
+    r->bytes = r->bytes_done;
     run_progress(m, 0, 0);
     return run_next_source(m);
 }

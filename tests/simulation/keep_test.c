@@ -111,6 +111,35 @@ static void s031_plan_tells_and_changes_nothing(void **state)
     world_free(w);
 }
 
+/* A plan is no run: nothing of it is kept, told or tried again, however it ends. */
+static void s031_plan_leaves_no_trace(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(35, &options, 40);
+    unsigned started = world_n_events(w, "CEN", "sync.started");
+    struct world_shown before = world_shown(w, "CEN", true);
+    world_upstream_churn(w, "up", 5, 0, 0);
+    world_upstream_hang(w, "up", true);
+    world_tell(w, "CEN", "plan", NULL);
+    world_run_for(w, NS_PER_S);
+    world_crash(w, "CEN");
+    world_start(w);
+    world_run_for(w, MINUTE);
+    world_upstream_hang(w, "up", true);
+    json_t *answer = world_call(w, "CEN", "plan", NULL); /* stalls */
+    assert_null(answer);
+    world_run_for(w, options.stall_ns + options.retry_interval_ns + MINUTE);
+    world_upstream_hang(w, "up", false);
+    world_run_for(w, MINUTE);
+    WORLD_TRUE(w, world_n_events(w, "CEN", "sync.started") == started);
+    struct world_shown after = world_shown(w, "CEN", true);
+    assert_true(hash_eq(&before.content, &after.content));
+    json_t *list = world_call(w, "CEN", "sync.list", NULL);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(list, "data"), "runs")), 1);
+    json_decref(list);
+    world_free(w);
+}
+
 static void s031_plan_of_another_filter(void **state)
 {
     (void)state;
@@ -235,6 +264,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s030_guard_rejects),
         cmocka_unit_test(s030_guarded_run_is_asked_again_after_a_restart),
         cmocka_unit_test(s031_plan_tells_and_changes_nothing),
+        cmocka_unit_test(s031_plan_leaves_no_trace),
         cmocka_unit_test(s031_plan_of_another_filter),
         cmocka_unit_test(s032_expired_updates_go_after_their_time),
         cmocka_unit_test(s033_repair_fetches_only_what_differs),
