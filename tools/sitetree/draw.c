@@ -192,8 +192,9 @@ static void run_line(struct output *o, const json_t *run, struct buf *line)
     }
     buf_fmt(line, "%s by %s   ", text_of(run, "kind"), text_of(run, "by"));
     if (result) {
-        buf_fmt(line, "%s%s%s in phase %s", output_color(o, output_class_color(result)), result,
-            output_plain(o), text_of(run, "phase"));
+        buf_fmt(line, "%s%s%s", output_color(o, output_class_color(result)), result, output_plain(o));
+        if (json_string_length(view_at(run, "phase")))
+            buf_fmt(line, " in phase %s", text_of(run, "phase"));
     } else {
         draw_progress(run, line);
     }

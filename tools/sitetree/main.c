@@ -4,6 +4,8 @@
 #include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "tools/sitetree/run.h"
 
@@ -26,6 +28,25 @@ static int show_help(struct cli *c)
     return run_help(c);
 }
 
+static int answer(struct cli *c)
+{
+    return c->command->run ? c->command->run(c) : run_ask(c);
+}
+
+/* Ends with the first answer that cannot be had, or when nobody reads any more. */
+static int watch(struct cli *c)
+{
+    bool terminal = isatty(STDOUT_FILENO) && !c->output.json;
+    for (;;) {
+        if (terminal)
+            fputs("\033[H\033[2J", stdout);
+        int exit_code = answer(c);
+        if (fflush(stdout) != 0 || (exit_code != 0 && exit_code != 3))
+            return exit_code;
+        nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
+    }
+}
+
 static int run(struct cli *c, int rc, const char *hint)
 {
     char name[64];
@@ -41,13 +62,7 @@ static int run(struct cli *c, int rc, const char *hint)
         return show_help(c);
     if (cli_has(c, OPT_VERSION))
         return run_version(c);
-    const char *site = cli_has(c, OPT_SITE) ? c->options[OPT_SITE] : getenv("SITETREE_SITE");
-    if (site && site[0] && !(c->command->flags & COMMAND_RAW))
-        return output_fail(&c->output,
-            err_fail(
-                ERR_USAGE, "another site (%.40s) cannot be asked from here yet; run the command there", site),
-            "sitetree status");
-    return c->command->run ? c->command->run(c) : run_ask(c);
+    return cli_has(c, OPT_WATCH) ? watch(c) : answer(c);
 }
 
 int main(int argc, char **argv)

@@ -21,8 +21,6 @@ enum option_kind {
     X(OPT_JSON, "json", 0, OPTION_FLAG, "", NULL, "answer with one JSON object a line")                      \
     X(OPT_COLOR, "color", 0, OPTION_CHOICE, "auto|always|never", NULL, "colour; auto is on a terminal only") \
     X(OPT_LOCAL, "local", 0, OPTION_FLAG, "", NULL, "times of this machine's zone instead of UTC")           \
-    X(OPT_SITE, "site", 0, OPTION_TEXT, "SITE", NULL,                                                        \
-        "ask another site (not possible yet; run the command there)")                                      \
     X(OPT_HELP, "help", 'h', OPTION_FLAG, "", NULL, "what the command does and takes")                       \
     X(OPT_VERSION, "version", 0, OPTION_FLAG, "", NULL, "the version of the program")                        \
     X(OPT_YES, "yes", 'y', OPTION_FLAG, "", NULL, "do it without asking")                                    \
@@ -79,6 +77,7 @@ enum option_kind {
     X(OPT_SORT, "sort", 0, OPTION_CHOICE, "link|lag|rtt|queue", NULL, "order of the links")                  \
     X(OPT_FOR, "for", 0, OPTION_TEXT, "GOAL", NULL, "current, live, joined, or run=ID")                      \
     X(OPT_FOLLOW, "follow", 'f', OPTION_FLAG, "", "follow", "go on with events as they come")                \
+    X(OPT_WATCH, "watch", 0, OPTION_FLAG, "", NULL, "again every 2 s, until it is interrupted")              \
     X(OPT_SINCE, "since", 0, OPTION_TEXT, "TIME", "since",                                                   \
         "events from this time on: 1h ago as 1h, or 2026-11-20T06:00:00Z")                                   \
     X(OPT_VERIFY_ALL, "all", 0, OPTION_FLAG, "", "all", "compare the report of every site as well")          \
@@ -105,8 +104,7 @@ extern const struct option_row option_rows[OPT_COUNT];
 
 #define OPT(id) (UINT64_C(1) << (id))
 /* Those that every command takes. */
-#define OPT_EVERYWHERE                                                                                       \
-    (OPT(OPT_DIR) | OPT(OPT_JSON) | OPT(OPT_COLOR) | OPT(OPT_LOCAL) | OPT(OPT_SITE) | OPT(OPT_HELP))
+#define OPT_EVERYWHERE (OPT(OPT_DIR) | OPT(OPT_JSON) | OPT(OPT_COLOR) | OPT(OPT_LOCAL) | OPT(OPT_HELP))
 _Static_assert(OPT_COUNT <= 64, "the sets of options are 64 bits wide");
 
 static inline bool option_in(uint64_t set, enum option_id id)

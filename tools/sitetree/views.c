@@ -128,8 +128,8 @@ const struct screen view_upstream_list = {SECTIONS(
         {"records", "records", FORMAT_COUNT, FIELD_KEEP}, {"bytes", "bytes", FORMAT_BYTES},
         {"enabled", "enabled", FORMAT_YES}, {"last good", "last_ok", FORMAT_TIME},
         {"suite", "suite", FORMAT_TEXT, FIELD_MAYBE}, {"scope", "scope", FORMAT_TEXT},
-        {"uri", "uri", FORMAT_TEXT}, {"version", "version", FORMAT_TEXT, FIELD_MAYBE},
-        {"last error", "last_error", FORMAT_TEXT, FIELD_MAYBE}))};
+        {"uri", "uri", FORMAT_TEXT}, {"last error", "last_error", FORMAT_TEXT, FIELD_MAYBE},
+        {"version", "version", FORMAT_TEXT, FIELD_MAYBE}))};
 
 const struct screen view_upstream_removed = {SECTIONS(RECORD("", {"upstream", "name", FORMAT_TEXT},
     {"records that leave with the next full run", "records", FORMAT_COUNT}))};

@@ -44,7 +44,7 @@ VARIANTS = {
     "wait": [["--for", "live", "--timeout", "200ms", "CEN", "B12"], ["--for", "current", "XXX"], ["--for", "nothing"],
              ["--for", "run=r-8812"]],
     "update publish": [["{dir}/none.json"], ["{dir}/bad.json"]],
-    "status": [["--site", "P01"], ["--colr"], ["more"], ["--dir", "{dir}/none"], ["--dir", "{dir}"]],
+    "status": [["--colr"], ["more"], ["--dir", "{dir}/none"], ["--dir", "{dir}"]],
 }
 # They do more than ask, and have tests of their own.
 APART = {"site init", "site join", "demo", "help", "version"}
@@ -363,6 +363,19 @@ def test_not_running(f):
     (empty / "sitetree.conf").write_text('run_dir = "%s"\n' % (f.site / "run"))
     done, _ = f.run(["status", "--dir", str(empty)])
     check(done.returncode == 3, "run_dir of the configuration is not used:", done)
+
+
+def test_watch(f):
+    watch = subprocess.Popen([CLI, "status", "--watch", "--json"], env=f.env, stdout=subprocess.PIPE, text=True)
+    try:
+        lines = [json.loads(watch.stdout.readline()) for _ in range(2)]
+        check(watch.poll() is None, "--watch ends by itself:", watch.returncode)
+        check([line["schema"] for line in lines] == ["sitetree.status/1"] * 2, "--watch:", lines)
+    finally:
+        watch.kill()
+        watch.wait()
+    done, _ = f.run(["status", "--watch", "--dir", str(f.dir / "none")])
+    check(done.returncode == 1, "--watch where no site is goes on:", done)
 
 
 def test_completion(f):

@@ -291,7 +291,7 @@ static void completion_offers_what_fits(void **state)
         {"site remove P02 ", ""},
         {"--dir /x site remove P02", "P02\n"},
         {"sync show ", "r-1\n"},
-        {"sync now --", "--dir\n--json\n--color\n--local\n--site\n--help\n--full\n--wait\n--timeout\n"},
+        {"sync now --", "--dir\n--json\n--color\n--local\n--help\n--full\n--wait\n--timeout\n"},
         {"tree --below ", "P01\nP02\n"},
         {"wait P01 ", "P01\nP02\n"},
         {"status --color a", "auto\nalways\n"},
