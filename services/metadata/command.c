@@ -184,6 +184,32 @@ static int take_away(
     return op.id.err ? -ENOMEM : origin_op(m, op);
 }
 
+static int recall(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
+{
+    const char *id = arg_text(args, "id");
+    json_t *data = NULL;
+    if (!m->central)
+        return err_fail(
+            ERR_NOT_CENTRAL, "updates are recalled at the central site %s; this is %s", m->top, m->site);
+    if (!id || !*id || strlen(id) > RECORD_KEY_MAX)
+        return err_fail(ERR_USAGE, "which update?");
+    int rc = recall_show(m, view_str(id), &data), exit = 0;
+    if (rc && arg_flag(args, "dry_run")) {
+        rc = query_command(m, "update.show", args, &data, &exit);
+        exit = 3;
+    }
+    if (!rc) {
+        command_reply(m, caller, command, "recall", data, exit);
+        return 0;
+    }
+    rc = query_command(m, "update.show", args, &data, &exit); /* there is no such update */
+    json_decref(data);
+    struct op op = {.kind = OP_RECALL, .command = command, .caller = caller};
+    if (!rc)
+        buf_str(&op.id, id);
+    return rc ? rc : op.id.err ? -ENOMEM : origin_op(m, op);
+}
+
 static int run_command(
     struct metadata *m, struct peer caller, uint64_t command, const char *name, json_t *args)
 {
@@ -213,6 +239,8 @@ static int run_command(
         return publish(m, caller, command, args);
     else if (strcmp(name, "update.expire") == 0)
         return take_away(m, caller, command, OP_EXPIRE, args);
+    else if (strcmp(name, "recall") == 0)
+        return recall(m, caller, command, args);
     else if (strcmp(name, "update.remove") == 0)
         return take_away(m, caller, command, OP_REMOVE, args);
     else

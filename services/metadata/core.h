@@ -161,14 +161,15 @@ struct draft {
     bool full;       /* of the run: which cursors move with it (A8) */
     json_t *cursors; /* upstream -> cursor, stored in the transaction of the generation; NULL without a run */
     uint64_t added, changed, removed, expired;
-    size_t ops; /* how many of m->ops are in it */
-    bool of_run, urgent, new_epoch;
+    size_t n_new_recalls; /* the last ones of head->recalls: they get its generation */
+    size_t ops;           /* how many of m->ops are in it */
+    bool of_run, urgent, new_epoch, changes;
     uint64_t bytes; /* that the pages and deltas will take on a link */
 };
 
 /* A change that an operator asked for one by one (update publish, expire, remove). Answered when it is
  * published. */
-enum op_kind { OP_PUT, OP_EXPIRE, OP_REMOVE, OP_EPOCH };
+enum op_kind { OP_PUT, OP_EXPIRE, OP_REMOVE, OP_EPOCH, OP_RECALL };
 struct op {
     enum op_kind kind;
     char scope[SCOPE_NAME_MAX + 1];
@@ -203,6 +204,10 @@ struct metadata {
     struct head *known;  /* the newest verified one; NULL when applied is */
     struct head *target; /* what is being fetched: known, or an older one (owned then) while a walk goes on */
     struct wall known_at;
+    struct head *ahead; /* newer than both: only its recalls count (recall.c); NULL: none */
+    uint64_t recalled;  /* newest generation whose recalls are in force, and since when */
+    struct wall recalled_at;
+    uint64_t recall_spread; /* the newest one that the children were told of ahead of its content */
     struct scope **scopes;
     size_t n_scopes;
     uint32_t next_scope_id;
@@ -360,9 +365,22 @@ int walk_on_reply(struct metadata *m, struct request *r, const struct frame *f) 
 int serve_head(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
 int serve_deltas(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
 int serve_pages(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
+void serve_topic(const struct head *h, const char *scope, char out[200]); /* scope NULL: its first */
 void serve_refuse(struct metadata *m, struct peer to, uint64_t request, int code);
 /* Publishes the applied head, with these deltas where they are small enough. */
 void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n, bool urgent);
+/* recall.c */
+bool recall_is(const struct recall *r, struct view id);
+const struct recall *recall_find(const struct head *h, struct view id); /* NULL: not in it */
+/* The recall of a newer head than the applied one that makes the update expired already; NULL: none. */
+const struct recall *recall_ahead_of(const struct metadata *m, struct view id);
+void recall_note(struct metadata *m);                 /* after another head became known or applied */
+void recall_spread(struct metadata *m);               /* tells the children what is not applied here yet */
+void recall_tell(struct metadata *m, struct peer to); /* the same to one child */
+/* Takes h, from a parent that has not applied it. */
+int recall_on_ahead(struct metadata *m, struct head *h) MUST_CHECK;
+int recall_list(struct metadata *m, json_t **ret_data) MUST_CHECK;
+int recall_show(struct metadata *m, struct view id, json_t **ret_data) MUST_CHECK;
 /* view.c: what a source set changes in a scope */
 struct edits {
     struct edit *list; /* not hashed, no serial yet */

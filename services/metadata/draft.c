@@ -36,13 +36,17 @@ struct draft *draft_make(struct metadata *m)
     d->head->scopes = calloc(n + 1, sizeof *d->head->scopes);
     d->scope = calloc(n + 1, sizeof *d->scope);
     d->replaced = calloc(n + 1, sizeof *d->replaced);
-    if (!d->head->scopes || !d->scope || !d->replaced)
+    d->head->recalls = calloc(RECALLS_MAX, sizeof *d->head->recalls);
+    if (!d->head->scopes || !d->scope || !d->replaced || !d->head->recalls)
         goto fail;
     for (size_t i = 0; i < n; i++) {
         d->head->scopes[i] = m->applied->scopes[i];
         d->scope[i] = state_scope(m, m->applied->scopes[i].name);
     }
     d->head->n_scopes = n;
+    if (m->applied && m->applied->n_recalls)
+        memcpy(d->head->recalls, m->applied->recalls, m->applied->n_recalls * sizeof *d->head->recalls);
+    d->head->n_recalls = m->applied ? m->applied->n_recalls : 0;
     m->draft = d;
     d->made = m->wall;
     meta_put_u64(m->txn, "draft", 1); /* its pages are swept at the next start if it is never published */
@@ -217,6 +221,29 @@ int draft_edits(struct metadata *m, struct draft *d, const char *scope, struct e
     return rc ? rc : trim_deltas(m, d->scope[row], e);
 }
 
+void draft_recall(struct draft *d, struct view id, struct wall at)
+{
+    struct head *h = d->head;
+    if (h->n_recalls == RECALLS_MAX)
+        memmove(h->recalls, h->recalls + 1, --h->n_recalls * sizeof *h->recalls);
+    struct recall *r = &h->recalls[h->n_recalls++];
+    *r = (struct recall){.at = at, .id_len = (uint16_t)id.len};
+    memcpy(r->id, id.data, id.len);
+    if (d->n_new_recalls < RECALLS_MAX)
+        d->n_new_recalls++;
+}
+
+void draft_unrecall(struct draft *d, struct view id)
+{
+    struct head *h = d->head;
+    for (size_t i = 0; i < h->n_recalls; i++)
+        if (recall_is(&h->recalls[i], id)) {
+            d->n_new_recalls -= i >= h->n_recalls - d->n_new_recalls;
+            memmove(&h->recalls[i], &h->recalls[i + 1], (--h->n_recalls - i) * sizeof *h->recalls);
+            return;
+        }
+}
+
 /* Random, and stored before its first use: a life that signs and dies must not begin another one. */
 static void new_epoch(struct metadata *m, struct head *h)
 {
@@ -252,7 +279,9 @@ int draft_sign(struct metadata *m)
     h->trust_version = m->trust.version;
     buf_reset(&d->scopes);
     buf_reset(&d->payload);
-    head_pack_scopes(h->scopes, h->n_scopes, &d->scopes);
+    for (size_t i = h->n_recalls - d->n_new_recalls; i < h->n_recalls; i++)
+        h->recalls[i].generation = h->generation;
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &d->scopes);
     head_scopes_root(buf_view(&d->scopes), &h->root);
     head_pack_payload(h, &m->trust.hierarchy, &d->payload);
     if (d->scopes.err || d->payload.err)

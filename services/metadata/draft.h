@@ -7,6 +7,9 @@ struct draft *draft_make(struct metadata *m); /* from what is applied; NULL on n
 void draft_drop(struct metadata *m);          /* takes none */
 /* All edits of one scope: pages, and deltas where they are worth their bytes. The edits are reordered. */
 int draft_edits(struct metadata *m, struct draft *d, const char *scope, struct edits *edits) MUST_CHECK;
+/* The update goes to the recalls of the head (the oldest may fall off), or is taken from them. */
+void draft_recall(struct draft *d, struct view id, struct wall at);
+void draft_unrecall(struct draft *d, struct view id);
 int draft_sign(struct metadata *m) MUST_CHECK; /* asks the node */
 
 bool origin_due(const struct metadata *m); /* the head is to be signed anew */

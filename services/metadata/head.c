@@ -13,6 +13,7 @@ void head_free(struct head *h)
     blob_free(h->bytes);
     buf_done(&h->trust_statement);
     free(h->scopes);
+    free(h->recalls);
     free(h);
 }
 
@@ -55,6 +56,27 @@ static int parse_scope(const Sitetree__Scope *s, struct scope_entry *e)
     return rc ? rc : hash_from_view(pb_view(s->delta), &e->delta);
 }
 
+static int parse_recalls(const Sitetree__ScopeList *l, struct head *h)
+{
+    if (l->n_recalls > RECALLS_MAX)
+        return err_fail(ERR_TOO_LARGE, "head: %zu recalls", l->n_recalls);
+    h->recalls = calloc(l->n_recalls ? l->n_recalls : 1, sizeof *h->recalls);
+    if (!h->recalls)
+        return -ENOMEM;
+    for (size_t i = 0; i < l->n_recalls; i++) {
+        const Sitetree__Recall *m = l->recalls[i];
+        struct recall *r = &h->recalls[i];
+        if (m->id.len == 0 || m->id.len > RECORD_KEY_MAX || m->generation == 0 ||
+            m->generation > h->generation || (i && m->generation < r[-1].generation))
+            return err_fail(ERR_MALFORMED, "head: a recall that makes no sense");
+        *r = (struct recall){
+            .generation = m->generation, .at.ns = (int64_t)m->at, .id_len = (uint16_t)m->id.len};
+        memcpy(r->id, m->id.data, m->id.len);
+    }
+    h->n_recalls = l->n_recalls;
+    return 0;
+}
+
 static int parse_scopes(struct arena *a, struct view bytes, struct head *h)
 {
     int rc;
@@ -80,7 +102,7 @@ static int parse_scopes(struct arena *a, struct view bytes, struct head *h)
         h->live += h->scopes[i].live;
     }
     h->n_scopes = l->n_scopes;
-    return 0;
+    return parse_recalls(l, h);
 }
 
 static int parse_payload(struct arena *a, struct view payload, const struct hash *hierarchy, struct head *h)
@@ -211,6 +233,14 @@ const struct scope_entry *head_scope(const struct head *h, const char *name)
     return NULL;
 }
 
+bool head_newer(const struct head *a, const struct head *b)
+{
+    if (epoch_eq(&a->epoch, &b->epoch))
+        return a->generation > b->generation;
+    return a->trust_version != b->trust_version ? a->trust_version > b->trust_version
+                                                : a->epoch_counter > b->epoch_counter;
+}
+
 int head_follows(const struct head *held, const struct head *next, struct wall now)
 {
     char text[32];
@@ -239,8 +269,10 @@ int head_follows(const struct head *held, const struct head *next, struct wall n
     return 0;
 }
 
-void head_pack_scopes(const struct scope_entry *scopes, size_t n, struct buf *out)
+void head_pack_scopes(const struct scope_entry *scopes, size_t n, const struct recall *recalls,
+    size_t n_recalls, struct buf *out)
 {
+    Sitetree__Recall recall[RECALLS_MAX], *recall_refs[RECALLS_MAX];
     Sitetree__ScopeList l = SITETREE__SCOPE_LIST__INIT;
     Sitetree__Scope *list = calloc(n ? n : 1, sizeof *list);
     Sitetree__Scope **refs = calloc(n ? n : 1, sizeof *refs);
@@ -263,6 +295,15 @@ void head_pack_scopes(const struct scope_entry *scopes, size_t n, struct buf *ou
     }
     l.scopes = refs;
     l.n_scopes = n;
+    for (size_t i = 0; i < n_recalls && i < RECALLS_MAX; i++) {
+        sitetree__recall__init(&recall[i]);
+        recall[i].id = pb_bytes(view_of(recalls[i].id, recalls[i].id_len));
+        recall[i].generation = recalls[i].generation;
+        recall[i].at = (uint64_t)recalls[i].at.ns;
+        recall_refs[i] = &recall[i];
+    }
+    l.recalls = recall_refs;
+    l.n_recalls = n_recalls < RECALLS_MAX ? n_recalls : RECALLS_MAX;
     if (!out->err)
         message_pack(&l.base, out);
     free(list);

@@ -8,12 +8,20 @@
 
 #define SCOPE_NAME_MAX 127u
 #define SCOPES_MAX 10000u
+#define RECALLS_MAX 32u
 
 struct scope_entry {
     char name[SCOPE_NAME_MAX + 1];
     uint64_t serial, delta_floor, tombstone_floor, delta_bytes, live;
     struct subtree tree; /* root hash, records, bytes */
     struct hash delta;
+};
+/* An update that is expired from `generation` on, and shown so wherever the head is known (recall.c). */
+struct recall {
+    uint64_t generation;
+    struct wall at;
+    uint16_t id_len;
+    uint8_t id[RECORD_KEY_MAX];
 };
 /* Whose signature counts: what the root key has last vouched for. */
 struct head_trust {
@@ -30,6 +38,8 @@ struct head {
     struct wall issued, expires;
     struct scope_entry *scopes; /* ascending by name */
     size_t n_scopes;
+    struct recall *recalls; /* ascending by generation */
+    size_t n_recalls;
     struct blob *bytes; /* HeadBytes */
     uint64_t records, live;
 };
@@ -49,8 +59,11 @@ const struct scope_entry *head_scope(const struct head *h, const char *name); /*
  * is the same head. */
 int head_follows(const struct head *held, const struct head *next, struct wall now) MUST_CHECK;
 
+bool head_newer(const struct head *a, const struct head *b); /* of a later epoch, or of a later generation */
+
 /* For the origin: the payload to be signed, and the scope list it binds. */
-void head_pack_scopes(const struct scope_entry *scopes, size_t n, struct buf *out);
+void head_pack_scopes(const struct scope_entry *scopes, size_t n, const struct recall *recalls,
+    size_t n_recalls, struct buf *out);
 void head_scopes_root(struct view scopes, struct hash *ret_root);
 void head_pack_payload(const struct head *h, const struct hash *hierarchy, struct buf *out);
 void head_hash(struct view payload, struct hash *ret_hash);

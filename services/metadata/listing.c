@@ -9,9 +9,11 @@
 #define LIST_LIMIT 1000
 #define LIST_MOST 20000
 
-static const char *record_state(unsigned flags)
+static const char *record_state(const struct metadata *m, const struct record *r)
 {
-    return flags & RECORD_TOMBSTONE ? "removed" : flags & RECORD_EXPIRED ? "expired" : "active";
+    if (r->flags & RECORD_TOMBSTONE)
+        return "removed";
+    return r->flags & RECORD_EXPIRED || recall_ahead_of(m, r->key) ? "expired" : "active";
 }
 
 int catalogue_show(struct metadata *m, json_t **ret_data)
@@ -83,9 +85,10 @@ static bool contains(const char *hay, const char *needle)
     return hay && strcasestr(hay, needle);
 }
 
-static bool listing_match(const struct listing *l, const char *id, const Sitetree__Update *u, unsigned flags)
+static bool listing_match(
+    const struct listing *l, const char *id, const Sitetree__Update *u, const struct record *r)
 {
-    if (l->state ? strcmp(l->state, record_state(flags)) != 0 : (flags & RECORD_TOMBSTONE) != 0)
+    if (l->state ? strcmp(l->state, record_state(l->m, r)) != 0 : (r->flags & RECORD_TOMBSTONE) != 0)
         return false;
     if (l->product && strcmp(l->product, u->product) != 0)
         return false;
@@ -118,14 +121,14 @@ static int visit_list(void *ctx, const struct record *r, const struct hash *hash
     Sitetree__Update *u = MESSAGE_UNPACK(&l->arena, r->value, RECORD_VALUE_MAX, update, &rc);
     if (!u)
         return rc;
-    if (!listing_match(l, id, u, r->flags))
+    if (!listing_match(l, id, u, r))
         return 0;
     l->total++;
     if (l->by) {
         const char *v = strcmp(l->by, "product") == 0          ? u->product
                         : strcmp(l->by, "classification") == 0 ? u->classification
                         : strcmp(l->by, "architecture") == 0   ? u->architecture
-                        : strcmp(l->by, "state") == 0          ? record_state(r->flags)
+                        : strcmp(l->by, "state") == 0          ? record_state(l->m, r)
                                                                : l->scope_now;
         json_int_t n = json_integer_value(json_object_get(l->counts, v));
         json_object_set_new(l->counts, v, json_integer(n + 1));
@@ -144,7 +147,7 @@ static int visit_list(void *ctx, const struct record *r, const struct hash *hash
     l->found[l->n].id = strdup(id);
     l->found[l->n++].row = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "id", id, "title", u->title,
         "classification", u->classification, "product", u->product, "severity", u->severity, "state",
-        record_state(r->flags), "scope", l->scope_now);
+        record_state(l->m, r), "scope", l->scope_now);
     return 0;
 }
 
@@ -271,7 +274,9 @@ int update_show(struct metadata *m, json_t *args, json_t **ret_data)
         record_hash(s->salt, r.bytes, &h);
         json_t *j = update_json(u);
         json_object_set_new(j, "id", json_string(id));
-        json_object_set_new(j, "state", json_string(record_state(r.flags)));
+        json_object_set_new(j, "state", json_string(record_state(m, &r)));
+        const struct recall *ahead = recall_ahead_of(m, r.key);
+        json_object_set_new(j, "recalled", ahead ? json_integer((json_int_t)ahead->generation) : json_null());
         json_object_set_new(j, "scope", json_string(s->name));
         json_object_set_new(j, "serial", json_integer((json_int_t)r.serial));
         json_object_set_new(j, "hash", json_hash(&h));

@@ -50,6 +50,7 @@ void metadata_free(struct metadata *m)
     run_free(m->run);
     run_free(m->queued);
     state_target(m, NULL);
+    head_free(m->ahead);
     head_free(m->known);
     head_free(m->applied);
     for (size_t i = 0; i < m->n_requests; i++)
@@ -224,6 +225,8 @@ static int on_parent_frame(struct metadata *m, const struct frame *f)
         int rc = walk_on_reply(m, r, f);
         return rc ? rc : replica_step(m);
     }
+    case FRAME_HINT: /* beside the answer to a question for the head */
+        return replica_on_hint(m, f, NULL);
     case FRAME_SYNC_REQUEST: /* not acknowledged, it is repeated */
         return replica_only_serves(m) ? 0 : run_on_sync_request(m, f, true);
     case FRAME_REFUSAL: {

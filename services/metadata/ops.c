@@ -4,6 +4,8 @@
 
 #include "services/metadata/draft.h"
 
+#define OPS_AT_ONCE 64u
+
 void op_done(struct op *op)
 {
     buf_done(&op->id);
@@ -22,7 +24,13 @@ int origin_op(struct metadata *m, struct op op)
         m->ops = list;
         m->cap_ops = cap;
     }
-    m->ops[m->n_ops++] = op;
+    size_t at = m->n_ops;
+    if (op.kind == OP_RECALL) /* ahead of all that is not being signed already */
+        for (at = m->draft ? m->draft->ops : 0; at < m->n_ops && m->ops[at].kind == OP_RECALL;)
+            at++;
+    memmove(&m->ops[at + 1], &m->ops[at], (m->n_ops - at) * sizeof *m->ops);
+    m->ops[at] = op;
+    m->n_ops++;
     return origin_ops(m);
 }
 
@@ -60,6 +68,7 @@ static int op_edit(struct metadata *m, struct op *op, struct edits *edits, struc
     struct edit one = {.key = buf_view(&op->id)};
     bool active = s && !(r.flags & (RECORD_EXPIRED | RECORD_TOMBSTONE));
     if (op->kind == OP_PUT) {
+        draft_unrecall(m->draft, one.key);
         meta_del(m->txn, meta_of("hold", one.key).s);
         one.value = buf_view(&op->value);
         *(s && !(r.flags & RECORD_TOMBSTONE) ? &edits->changed : &edits->added) += 1;
@@ -77,6 +86,59 @@ static int op_edit(struct metadata *m, struct op *op, struct edits *edits, struc
     return edits_add(edits, one);
 }
 
+/* In every scope that has it, and in the recalls of the head. Nothing where it is among them already. */
+static int op_recall(struct metadata *m, struct draft *d, struct op *op)
+{
+    struct view id = buf_view(&op->id);
+    if (recall_find(d->head, id))
+        return 0;
+    bool found = false;
+    for (size_t i = 0; i < d->head->n_scopes; i++) {
+        struct record r;
+        struct edits edits = {0};
+        AUTO_BUF keep = {0};
+        AUTO_TREE t;
+        state_tree(m, d->scope[i], &t);
+        int rc = tree_get(&t, &d->head->scopes[i].tree, id, &r);
+        if (rc && rc != ERR_NOT_FOUND)
+            return err_wrap(rc, "%s", d->scope[i]->name);
+        found = found || !rc;
+        if (rc || r.flags & (RECORD_EXPIRED | RECORD_TOMBSTONE))
+            continue;
+        buf_append_view(&keep, r.value);
+        edits.expired = 1;
+        edits.live = -1;
+        rc = keep.err ? keep.err
+                      : edits_add(&edits, (struct edit){id, buf_view(&keep), RECORD_EXPIRED, false});
+        if (!rc)
+            rc = draft_edits(m, d, d->scope[i]->name, &edits);
+        edits_done(&edits);
+        if (rc)
+            return rc;
+    }
+    if (found) {
+        meta_put(m->txn, meta_of("hold", id).s, view_str("expire"));
+        draft_recall(d, id, m->wall);
+        d->changes = true;
+    }
+    return 0;
+}
+
+static int op_into_draft(struct metadata *m, struct draft *d, struct op *op)
+{
+    if (op->kind == OP_RECALL)
+        return op_recall(m, d, op);
+    struct edits edits = {0};
+    AUTO_BUF keep = {0};
+    int rc = op_edit(m, op, &edits, &keep);
+    if (!rc && edits.n)
+        rc = draft_edits(m, d, op->scope, &edits);
+    edits_done(&edits);
+    d->new_epoch = d->new_epoch || op->kind == OP_EPOCH;
+    d->changes = true;
+    return rc;
+}
+
 void ops_drop(struct metadata *m, size_t n)
 {
     if (n) /* there may be no list at all */
@@ -84,42 +146,70 @@ void ops_drop(struct metadata *m, size_t n)
     m->n_ops -= n;
 }
 
+/* A run that waits for an operator leaves the way free. */
+static bool run_is_first(const struct metadata *m)
+{
+    return m->run && !m->run->guarded && (m->run->phase == PHASE_VIEW || m->run->phase == PHASE_PUBLISH);
+}
+
+static void ops_fail(struct metadata *m, size_t n, int code)
+{
+    for (size_t i = 0; i < n; i++) {
+        command_fail(m, m->ops[i].caller, m->ops[i].command, code);
+        op_done(&m->ops[i]);
+    }
+    ops_drop(m, n);
+}
+
 int origin_ops(struct metadata *m)
 {
-    if (m->n_ops == 0 || m->draft ||
-        (m->run && (m->run->phase == PHASE_VIEW || m->run->phase == PHASE_PUBLISH)))
+    if (m->n_ops == 0 || m->draft || run_is_first(m))
         return 0;
     struct draft *d = draft_make(m);
     if (!d)
         return -ENOMEM;
+    bool recall = m->ops[0].kind == OP_RECALL;
     int rc = 0;
-    size_t n = m->n_ops > 64 ? 64 : m->n_ops;
-    for (size_t i = 0; !rc && i < n; i++) { /* one serial each: the order in which they were asked for */
-        struct edits edits = {0};
-        AUTO_BUF keep = {0};
-        rc = op_edit(m, &m->ops[i], &edits, &keep);
-        if (!rc && edits.n)
-            rc = draft_edits(m, d, m->ops[i].scope, &edits);
-        d->urgent = d->urgent || m->ops[i].kind == OP_EXPIRE;
-        d->new_epoch = d->new_epoch || m->ops[i].kind == OP_EPOCH;
-        edits_done(&edits);
+    size_t n = 0;
+    /* One serial each: the order in which they were asked for. Recalls go by themselves, so that their hint
+     * is small. */
+    while (!rc && n < m->n_ops && n < OPS_AT_ONCE && (m->ops[n].kind == OP_RECALL) == recall) {
+        d->urgent = d->urgent || recall || m->ops[n].kind == OP_EXPIRE;
+        rc = op_into_draft(m, d, &m->ops[n++]);
     }
     d->ops = n;
-    if (!rc)
+    if (!rc && d->changes)
         return draft_sign(m);
     draft_drop(m);
-    for (size_t i = 0; i < n; i++) {
-        command_fail(m, m->ops[i].caller, m->ops[i].command, rc);
-        op_done(&m->ops[i]);
+    if (!rc) { /* recalled before: what there is to know is known */
+        ops_answer(m, n);
+        return origin_ops(m);
     }
-    ops_drop(m, n);
-    return rc == -ENOMEM || store_txn_error(m->txn) ? rc : 0;
+    if (rc == -ENOMEM || store_txn_error(m->txn))
+        return rc;
+    ops_fail(m, n, rc);
+    return 0;
+}
+
+static void recall_answer(struct metadata *m, struct op *op)
+{
+    json_t *data = NULL;
+    int rc = recall_show(m, buf_view(&op->id), &data);
+    if (rc)
+        command_fail(m, op->caller, op->command, rc);
+    else
+        command_reply(m, op->caller, op->command, "recall", data, 0);
 }
 
 void ops_answer(struct metadata *m, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         struct op *op = &m->ops[i];
+        if (op->kind == OP_RECALL) {
+            recall_answer(m, op);
+            op_done(op);
+            continue;
+        }
         char epoch[33];
         json_t *id = op->kind == OP_EPOCH ? json_string(hex_encode(m->applied->epoch.b, 16, epoch))
                                           : json_stringn((const char *)op->id.data, op->id.len);

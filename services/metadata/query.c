@@ -219,7 +219,7 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
         }
     }
     if (!rc) {
-        head_pack_scopes(entries, m->applied->n_scopes, &list);
+        head_pack_scopes(entries, m->applied->n_scopes, m->applied->recalls, m->applied->n_recalls, &list);
         head_scopes_root(buf_view(&list), &root);
         bool ok = sum.bad == 0 && hash_eq(&root, &m->applied->root);
         *ret_exit = ok ? 0 : 3;
@@ -285,6 +285,10 @@ int query_command(struct metadata *m, const char *verb, json_t *args, json_t **r
         return catalogue_list(m, args, true, ret_data);
     if (strcmp(verb, "update.show") == 0)
         return update_show(m, args, ret_data);
+    if (strcmp(verb, "recall.list") == 0)
+        return recall_list(m, ret_data);
+    if (strcmp(verb, "recall.show") == 0)
+        return recall_show(m, view_str(arg_text(args, "id") ? arg_text(args, "id") : ""), ret_data);
     if (strcmp(verb, "filter.show") == 0) {
         *ret_data = filter_json(m);
         return 0;

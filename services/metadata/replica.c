@@ -291,9 +291,13 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
     m->replan = m->replan || (was_retarget && m->timers[TIMER_AGAIN].ns == 0);
     if (!m->target)
         replica_rest(m);
-    return replica_step(m);
+    rc = replica_step(m);
+    if (!rc)
+        recall_spread(m);
+    return rc;
 }
 
+/* frame NULL: it came on the pull lane, where only what is ahead is told. */
 int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *frame)
 {
     if (m->central || replica_only_serves(m))
@@ -317,6 +321,12 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
         return 0;
     }
     m->parent_heard = m->now;
+    if (hint->ahead)
+        return recall_on_ahead(m, h);
+    if (!frame) {
+        head_free(h);
+        return 0;
+    }
     bool is_new, fresh = !m->target;
     rc = consider(m, h, "hint", &is_new);
     if (rc || !is_new)
@@ -338,7 +348,10 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
                 break;
             }
         }
-    return step(m, fresh ? frame : NULL);
+    rc = step(m, fresh ? frame : NULL);
+    if (!rc)
+        recall_spread(m);
+    return rc;
 }
 
 int replica_on_refusal(struct metadata *m, const struct frame *f)

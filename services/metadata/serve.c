@@ -20,6 +20,8 @@ int serve_head(struct metadata *m, struct peer child, const struct frame *f)
     arena_init(&a);
     int rc;
     Sitetree__HeadGet *get = FRAME_UNPACK(&a, f, head_get, &rc);
+    if (get)
+        recall_tell(m, child);
     if (!get || !m->applied) {
         serve_refuse(
             m, child, f->request, rc ? rc : err_fail(ERR_NOT_FOUND, "no generation is published yet"));
@@ -27,9 +29,12 @@ int serve_head(struct metadata *m, struct peer child, const struct frame *f)
     }
     bool same = epoch_eq(&f->epoch, &m->applied->epoch) && get->generation == m->applied->generation;
     struct view body = same ? (struct view){0} : blob_view(m->applied->bytes);
-    struct blob *b = frame_wrap(FRAME_HEAD, CLASS_HEAD, f->request, &m->applied->epoch, body, true);
+    bool recall = m->applied->n_recalls && !same &&
+                  m->applied->recalls[m->applied->n_recalls - 1].generation > get->generation;
+    enum lane_class lane = recall ? CLASS_RECALL : CLASS_HEAD;
+    struct blob *b = frame_wrap(FRAME_HEAD, lane, f->request, &m->applied->epoch, body, true);
     if (b)
-        send_to(m, child, CLASS_HEAD, b);
+        send_to(m, child, lane, b);
     return 0;
 }
 
@@ -224,10 +229,9 @@ out:
     return rc;
 }
 
-static void hint_topic(const struct metadata *m, const struct hint_delta *deltas, size_t n, char out[200])
+void serve_topic(const struct head *h, const char *scope, char out[200])
 {
-    const char *scope = n ? deltas[0].scope->name : m->applied->n_scopes ? m->applied->scopes[0].name : "-";
-    snprintf(out, 200, "metadata/%s", scope);
+    snprintf(out, 200, "metadata/%s", scope ? scope : h->n_scopes ? h->scopes[0].name : "-");
 }
 
 void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n, bool urgent)
@@ -261,7 +265,7 @@ void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n
     }
     hint.deltas = refs;
     hint.n_deltas = fits ? k : 0;
-    hint_topic(m, deltas, n, topic);
+    serve_topic(m->applied, n ? deltas[0].scope->name : NULL, topic);
     struct blob *b = frame_pack(FRAME_HINT, urgent ? CLASS_RECALL : CLASS_HEAD, 0, &m->applied->epoch,
         &hint.base, bytes < 64 && blob_view(m->applied->bytes).len > 4096);
     if (b) /* a hint only hurries: one that is too large is left out */

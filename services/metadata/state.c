@@ -178,6 +178,8 @@ int state_load(struct metadata *m)
         rc = load_head(m, "head", &m->applied);
     if (!rc && !m->known)
         rc = load_head(m, "known", &m->known);
+    if (!rc && !m->ahead)
+        rc = load_head(m, "ahead", &m->ahead);
     if (rc)
         return rc;
     for (size_t i = 0; m->applied && i < m->applied->n_scopes; i++)
@@ -189,6 +191,8 @@ int state_load(struct metadata *m)
         m->known = NULL;
     }
     m->known_at.ns = (int64_t)meta_get_u64(m->txn, "known-at");
+    m->recalled = meta_get_u64(m->txn, "recalled");
+    m->recalled_at.ns = (int64_t)meta_get_u64(m->txn, "recalled-at");
     m->hop.generation = 0;
     take_entries(m);
     return 0;
@@ -217,6 +221,11 @@ void state_trust(struct metadata *m, const struct head *h)
 void state_know(struct metadata *m, struct head *h)
 {
     state_trust(m, h);
+    if (m->ahead && !head_newer(m->ahead, h)) {
+        head_free(m->ahead);
+        m->ahead = NULL;
+        meta_del(m->txn, "ahead");
+    }
     if (m->known != m->target)
         head_free(m->known); /* else the target keeps it */
     m->known = h;
@@ -226,6 +235,7 @@ void state_know(struct metadata *m, struct head *h)
         meta_put_u64(m->txn, "known-at", (uint64_t)m->wall.ns);
     }
     m->hop = (struct hop_times){.generation = h->generation, .requested = m->wall, .issued = h->issued};
+    recall_note(m);
     status_touch(m);
 }
 
@@ -249,7 +259,13 @@ void state_apply(struct metadata *m, struct head *h)
         meta_del(m->txn, "known");
         meta_del(m->txn, "known-at");
     }
+    if (m->ahead && !head_newer(m->ahead, h)) {
+        head_free(m->ahead);
+        m->ahead = NULL;
+        meta_del(m->txn, "ahead");
+    }
     take_entries(m);
+    recall_note(m);
     m->verified_at = m->wall;
     m->deliveries[m->n_deliveries % DELIVERIES] =
         (struct delivery){.generation = h->generation, .issued = h->issued, .applied = m->wall};
@@ -366,6 +382,8 @@ int status_send(struct metadata *m)
     s.store_limit = stat.limit_bytes;
     s.refusals = m->refusals;
     s.last_refusal = m->last_refusal;
+    s.recalled = m->recalled;
+    s.recalled_at = (uint64_t)m->recalled_at.ns;
     send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
         frame_pack(FRAME_WORKER_STATUS, CLASS_HEAD, 0, NULL, &s.base, false));
     m->status_dirty = false;

@@ -127,7 +127,7 @@ static int pack_forgery(struct world *w, struct head *h, const struct world_forg
     uint8_t signature[64];
     if (f->other_key)
         sign_key_from_seed((const uint8_t *)"a key that nobody ever trusted..", &key);
-    head_pack_scopes(h->scopes, h->n_scopes, &scopes);
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &scopes);
     head_scopes_root(buf_view(&scopes), &h->root);
     head_pack_payload(h, &w->hierarchy, &payload);
     sign_detached(&key, "head", buf_view(&payload), signature);

@@ -22,7 +22,7 @@ static void make(struct head *h, const struct sign_key *by, struct buf *out)
 {
     struct buf scopes = {0}, payload = {0}, packed = {0};
     uint8_t sig[64];
-    head_pack_scopes(h->scopes, h->n_scopes, &scopes);
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &scopes);
     head_scopes_root(buf_view(&scopes), &h->root);
     head_pack_payload(h, &hierarchy, &payload);
     assert_in_range(payload.len, 100, 300);
@@ -235,6 +235,45 @@ static void test_a_newer_trust_ends_a_counted_up_epoch(void **state)
     assert_int_equal(head_follows(&held, &next, (struct wall){NS_PER_S}), 0);
 }
 
+static int with_recalls(struct recall *list, size_t n, struct head **ret_head)
+{
+    struct scope_entry none[1];
+    struct head h = {.generation = 7,
+        .issued = {NS_PER_S},
+        .expires = {2 * NS_PER_S},
+        .scopes = none,
+        .recalls = list,
+        .n_recalls = n};
+    struct buf b = {0};
+    make(&h, &key, &b);
+    int rc = head_parse(buf_view(&b), &trust, ret_head);
+    buf_done(&b);
+    return rc;
+}
+
+static void test_recalls(void **state)
+{
+    (void)state;
+    struct recall list[RECALLS_MAX] = {0};
+    struct head *h;
+    for (size_t i = 0; i < RECALLS_MAX; i++)
+        list[i] = (struct recall){
+            .generation = 1 + i / 8, .at = {(int64_t)i}, .id_len = 3, .id = {'a', 0, (uint8_t)i}};
+    assert_int_equal(with_recalls(list, RECALLS_MAX, &h), 0);
+    assert_int_equal(h->n_recalls, RECALLS_MAX);
+    assert_memory_equal(&h->recalls[9], &list[9], sizeof list[9]);
+    head_free(h);
+    list[31].generation = 8; /* of a generation that is still to come */
+    assert_int_equal(with_recalls(list, RECALLS_MAX, &h), ERR_MALFORMED);
+    list[31].generation = 0;
+    assert_int_equal(with_recalls(list, RECALLS_MAX, &h), ERR_MALFORMED);
+    list[31].generation = 3; /* before the one in front of it */
+    assert_int_equal(with_recalls(list, RECALLS_MAX, &h), ERR_MALFORMED);
+    list[31].generation = 4;
+    list[31].id_len = 0;
+    assert_int_equal(with_recalls(list, RECALLS_MAX, &h), ERR_MALFORMED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_follows),
         cmocka_unit_test(test_a_newer_trust_comes_with_the_head),
         cmocka_unit_test(test_a_newer_trust_ends_a_counted_up_epoch),
+        cmocka_unit_test(test_recalls),
     };
     if (crypto_init())
         return 1;

@@ -27,7 +27,7 @@ static const char *vectors, *proto;
 #define MESSAGES(X)                                                                                          \
     X(signed) X(trust) X(site_certificate) X(chain) X(token) X(place)                                        \
     X(hello) X(welcome) X(refusal) X(heartbeat) X(bye) X(site_report) X(reports) X(removal) X(join) X(joined) \
-    X(update) X(update_file) X(head) X(scope_list) X(scope) X(head_bytes) X(hint) X(delta_bytes)             \
+    X(update) X(update_file) X(head) X(scope_list) X(scope) X(recall) X(head_bytes) X(hint) X(delta_bytes)             \
     X(head_get) X(delta_get) X(delta_reply) X(page_get) X(page_want) X(page_reply) X(page_bytes)             \
     X(sync_request) X(sync_ack)                                                                              \
     X(worker_ready) X(site_info) X(link_state) X(sign_head) X(event_note) X(worker_status) X(control)        \
