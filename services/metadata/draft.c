@@ -259,6 +259,8 @@ int draft_sign(struct metadata *m)
 {
     struct draft *d = m->draft;
     struct head *h = d->head;
+    /* Another head key begins another line: whatever a stolen key has counted up ends with it. */
+    d->new_epoch = d->new_epoch || (m->applied && m->applied->trust_version != m->trust.version);
     bool same_epoch = m->applied && !d->new_epoch;
     if (same_epoch) {
         h->epoch = m->applied->epoch;

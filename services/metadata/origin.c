@@ -307,6 +307,8 @@ int origin_on_refused(struct metadata *m, const struct frame *f)
         m->sign_skips++;
         return draft_sign(m);
     }
+    if (m->draft->head->trust_version != m->trust.version) /* another head key since it was asked for */
+        return draft_sign(m);
     bool of_run = m->draft->of_run;
     size_t ops = m->draft->ops;
     rc = err_fail(no ? no->code : ERR_MALFORMED, "the node does not sign: %s", no ? no->text : "?");

@@ -273,6 +273,20 @@ static int store_check(struct metadata *m, json_t *args, json_t **ret_data, int 
     return 0;
 }
 
+/* What this site believes, and under which version the head was signed that it holds. */
+static json_t *trust_show(struct metadata *m)
+{
+    char key[15], hierarchy[15];
+    struct hash head;
+    memcpy(head.b, m->trust.head_key, 32);
+    return json_pack("{s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o}", "site", m->site, "version",
+        (json_int_t)m->trust.version, "seen", (json_int_t)m->trust.version, "hierarchy",
+        fingerprint_text(&m->trust.hierarchy, hierarchy), "head_key", fingerprint_text(&head, key),
+        "head_version", m->applied ? json_integer((json_int_t)m->applied->trust_version) : json_null(),
+        "generation", m->applied ? json_integer((json_int_t)m->applied->generation) : json_null(), "central",
+        m->top[0] ? json_string(m->top) : json_null());
+}
+
 int query_command(struct metadata *m, const char *verb, json_t *args, json_t **ret_data, int *ret_exit)
 {
     if (strcmp(verb, "catalogue.show") == 0)
@@ -303,6 +317,10 @@ int query_command(struct metadata *m, const char *verb, json_t *args, json_t **r
         return sync_status(m, ret_data);
     if (strcmp(verb, "sync.deliveries") == 0)
         return sync_deliveries(m, ret_data);
+    if (strcmp(verb, "trust.show") == 0) {
+        *ret_data = trust_show(m);
+        return 0;
+    }
     if (strcmp(verb, "verify") == 0)
         return verify(m, args, ret_data, ret_exit);
     if (strcmp(verb, "store.stat") == 0)

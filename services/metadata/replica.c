@@ -257,6 +257,10 @@ static int consider(struct metadata *m, struct head *h, const char *from, bool *
     bool walking = false;
     if (m->target && m->target != m->known && !m->retarget)
         (void)all_ready(m, &walking);
+    if (walking && m->target != m->applied && m->target->trust_version < h->trust_version) {
+        /* What the withdrawn key has signed is not finished: a new plan, once what is on its way has come. */
+        m->retarget = m->replan = true;
+    }
     return walking ? 0 : replica_plan(m); /* a walk goes on to its own head first; its pages are not lost */
 }
 

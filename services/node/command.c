@@ -212,10 +212,28 @@ static int site_command(struct step *s, const char *verb, json_t *args)
     return err_fail(ERR_USAGE, "no command site.%.40s", verb);
 }
 
+/* After node_set_trust. */
+static int trust_reload(struct step *s)
+{
+    struct node *n = s->n;
+    char text[64], key[15];
+    struct hash head;
+    node_take_trust(n);
+    memcpy(head.b, n->id.head_key, 32);
+    fingerprint_text(&head, key);
+    snprintf(
+        text, sizeof text, "trust version %llu, head key %s", (unsigned long long)n->id.trust_version, key);
+    EVENT(s, "trust.changed", .text = text);
+    relay_site_info(s, 0);
+    reply_data(s, s->in->command, "trust-reload",
+        json_pack("{s:I, s:s}", "version", (json_int_t)n->id.trust_version, "head_key", key), 0, false);
+    return 0;
+}
+
 static bool is_workers(const char *command)
 {
     static const char *const nouns[] = {"sync.", "upstream.", "update.", "catalogue.", "filter.", "store.",
-        "verify", "plan", "repair", "epoch."};
+        "verify", "plan", "repair", "epoch.", "trust.show"};
     for (size_t i = 0; i < COUNT_OF(nouns); i++)
         if (strncmp(command, nouns[i], strlen(nouns[i])) == 0)
             return true;
@@ -280,6 +298,8 @@ static int dispatch(struct step *s, const char *command, json_t *args)
         return explain_command(s, args);
     if (strcmp(command, "stop") == 0)
         return stop(s);
+    if (strcmp(command, "trust.reload") == 0)
+        return trust_reload(s);
     if (is_workers(command))
         return forward(s, command, args);
     return err_fail(ERR_USAGE, "no command '%.40s'", command);

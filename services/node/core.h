@@ -121,6 +121,12 @@ struct node {
     struct node_keys keys;
     struct buf chain;
     struct identity id;
+    struct { /* from node_set_trust on until the command trust.reload */
+        bool there;
+        struct node_keys keys;
+        struct buf chain;
+        struct identity id;
+    } fresh;
     struct store *store;
     const struct random_source *random;
 
@@ -171,6 +177,7 @@ struct step {
 };
 
 /* node.c */
+void node_take_trust(struct node *n); /* what node_set_trust brought */
 void step_timer(
     struct step *s, enum timer timer, struct mono at); /* only when it is another time than before */
 uint64_t node_request(struct node *n);
@@ -215,6 +222,7 @@ int relay_from_child(struct step *s, struct session *c, const struct frame *f) M
 int relay_from_worker(struct step *s) MUST_CHECK;
 int relay_from_parent(struct step *s, const struct frame *f) MUST_CHECK;
 void relay_to_worker(struct step *s, struct peer via, struct view topic);
+void relay_site_info(struct step *s, uint64_t request);
 void relay_worker_gone(struct step *s);
 
 /* report.c */

@@ -438,6 +438,8 @@ void node_free(struct node *n)
     free(n->followers);
     free(n->follow_names);
     buf_done(&n->chain);
+    buf_done(&n->fresh.chain);
+    secret_wipe(&n->fresh.keys, sizeof n->fresh.keys);
     secret_wipe(&n->keys, sizeof n->keys);
     free(n);
 }
@@ -453,6 +455,41 @@ void node_set_options(struct node *n, const struct node_options *opt)
     n->opt.child_window = opt->child_window;
     memcpy(n->opt.advertise, opt->advertise, sizeof n->opt.advertise);
     memcpy(n->opt.advertise_hints, opt->advertise_hints, sizeof n->opt.advertise_hints);
+}
+
+int node_set_trust(struct node *n, const struct node_keys *keys)
+{
+    struct identity id;
+    struct buf chain = {0};
+    int rc = identity_check(&n->opt, keys, &id);
+    if (rc)
+        return rc;
+    if (id.trust_version < n->id.trust_version)
+        return err_fail(ERR_KEY, "trust version %llu, this site has %llu already",
+            (unsigned long long)id.trust_version, (unsigned long long)n->id.trust_version);
+    buf_append_view(&chain, keys->chain);
+    if (chain.err)
+        return chain.err;
+    buf_done(&n->fresh.chain);
+    n->fresh.chain = chain;
+    n->fresh.keys = *keys;
+    n->fresh.keys.chain = buf_view(&n->fresh.chain);
+    n->fresh.id = id;
+    n->fresh.there = true;
+    return 0;
+}
+
+void node_take_trust(struct node *n)
+{
+    if (!n->fresh.there)
+        return;
+    buf_done(&n->chain);
+    n->chain = n->fresh.chain;
+    n->keys = n->fresh.keys;
+    n->id = n->fresh.id;
+    secret_wipe(&n->fresh.keys, sizeof n->fresh.keys);
+    n->fresh.chain = (struct buf){0};
+    n->fresh.there = false;
 }
 
 void node_look(const struct node *n, struct node_view *ret_view)

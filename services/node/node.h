@@ -78,6 +78,10 @@ void node_free(struct node *n); /* takes NULL */
  * transaction, drops the effects and starts the core again from the store (node_free, node_new, INPUT_START).
  */
 int node_step(struct node *n, struct store_txn *txn, const struct input *in, struct effects *fx) MUST_CHECK;
+/* Central site: another head key, as the trust statement of a newer chain names it. Keys and chain are
+ * copied; they count from the command trust.reload on, which comes next and tells the worker in the same
+ * step. ERR_SIGNATURE, ERR_KEY, ERR_MALFORMED: nothing is changed. */
+int node_set_trust(struct node *n, const struct node_keys *keys) MUST_CHECK;
 /* Reload: times, rates and advertised addresses are taken over, the site and its keys stay. */
 void node_set_options(struct node *n, const struct node_options *opt);
 

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/control/answer.h"
 #include "services/node/driver.h"
+#include "services/node/setup.h"
 
 #define TICK_NS (5 * NS_PER_S)
 #define WORKER_GRACE_NS (10 * NS_PER_S)
@@ -239,15 +240,52 @@ static void reload(struct driver *d, uint64_t command)
         return; /* whoever asked has gone */
 }
 
+/* The folder has another trust statement since. The core takes it over, and then answers the command itself.
+ */
+static int trust_load(struct driver *d)
+{
+    struct node_options opt = d->opt;
+    struct node_keys keys;
+    struct buf chain = {0};
+    int rc = setup_load(d->dir, &opt, &keys, &chain);
+    if (!rc)
+        rc = node_set_trust(d->node, &keys);
+    if (!rc) {
+        buf_done(&d->chain);
+        d->chain = chain;
+        d->keys = keys;
+        return 0;
+    }
+    buf_done(&chain);
+    secret_wipe(&keys, sizeof keys);
+    log_record(LOG_ERROR, "trust-refused", "why", err_text(rc), "next", "the trust of before stays", NULL);
+    return rc;
+}
+
+static void refuse_request(struct driver *d, uint64_t command, int rc)
+{
+    AUTO_BLOB *answer = control_error(rc, NULL);
+    if (!answer)
+        return;
+    struct view v = blob_view(answer);
+    if (control_server_reply(d->control, command, (const char *)v.data, v.len, false))
+        return; /* whoever asked has gone */
+}
+
 static void on_request(void *ctx, uint64_t command, const char *json, size_t len)
 {
     struct driver *d = ctx;
     struct control_request r;
     if (control_request_parse(view_of(json, len), &r) == 0) {
         bool mine = strcmp(r.command, "reload") == 0;
+        int rc = strcmp(r.command, "trust.reload") == 0 ? trust_load(d) : 0;
         control_request_done(&r);
         if (mine) {
             reload(d, command);
+            return;
+        }
+        if (rc) {
+            refuse_request(d, command, rc);
             return;
         }
     }

@@ -164,6 +164,30 @@ static int to_children(struct step *s)
     return 0;
 }
 
+/* Who this site is, and which head key counts: after the worker's start, and at every change. */
+void relay_site_info(struct step *s, uint64_t request)
+{
+    struct node *n = s->n;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    if (!n->worker_ready)
+        return;
+    Sitetree__SiteInfo m = SITETREE__SITE_INFO__INIT;
+    m.hierarchy = pb_bytes(view_of(n->id.hierarchy.b, 32));
+    m.site = n->opt.site.s;
+    m.tier = n->opt.tier;
+    m.parent = n->self.cert.parent.s;
+    m.central = n->id.depth == 0;
+    m.central_site = n->id.path[0].code.s;
+    m.head_key = pb_bytes(view_of(n->id.head_key, 32));
+    m.trust_version = n->id.trust_version;
+    Sitetree__Chain *chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
+    m.trust = chain ? chain->trust : NULL;
+    effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
+        frame_pack(FRAME_SITE_INFO, CLASS_HEAD, request, NULL, &m.base, false));
+}
+
 static int on_ready(struct step *s, const struct frame *f)
 {
     struct node *n = s->n;
@@ -178,19 +202,7 @@ static int on_ready(struct step *s, const struct frame *f)
     n->worker_since = s->in->wall;
     n->worker_pid = r->pid;
     COPY_TEXT(n->worker_software, r->software);
-    Sitetree__SiteInfo m = SITETREE__SITE_INFO__INIT;
-    m.hierarchy = pb_bytes(view_of(n->id.hierarchy.b, 32));
-    m.site = n->opt.site.s;
-    m.tier = n->opt.tier;
-    m.parent = n->self.cert.parent.s;
-    m.central = n->id.depth == 0;
-    m.central_site = n->id.path[0].code.s;
-    m.head_key = pb_bytes(view_of(n->id.head_key, 32));
-    m.trust_version = n->id.trust_version;
-    Sitetree__Chain *chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
-    m.trust = chain ? chain->trust : NULL;
-    effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
-        frame_pack(FRAME_SITE_INFO, CLASS_HEAD, f->request, NULL, &m.base, false));
+    relay_site_info(s, f->request);
     if (n->up.state == UPLINK_LIVE)
         uplink_tell_worker(s);
     for (size_t i = 0; i < n->n_sessions; i++)

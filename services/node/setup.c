@@ -1,6 +1,7 @@
 #include "services/node/setup.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "services/node/site_folder.h"
@@ -97,44 +98,92 @@ static int load_keys(struct site_folder *p, const struct identity *id, struct no
     return rc;
 }
 
-int setup_rotate_head(const char *dir, const char *root_path, uint64_t *ret_version)
+/* What root changes in a folder belongs to the user that the folder belongs to; returns the id to go back to.
+ */
+static int become_owner(const char *dir, uid_t *ret_back)
 {
-    struct site_folder p;
-    struct identity id;
-    struct hash hierarchy, mine;
-    struct sign_key root, head;
-    CLEANUP(site_folder_unlock) int lock = -1;
+    struct stat st;
+    *ret_back = geteuid();
+    if (geteuid() != 0 || stat(dir, &st) < 0 || st.st_uid == 0)
+        return 0;
+    return seteuid(st.st_uid) < 0 ? err_fail(-errno, "%s: %s", dir, strerror(errno)) : 0;
+}
+
+static int chain_load(struct site_folder *p, struct identity *ret_id)
+{
+    struct hash hierarchy;
     AUTO_BUF chain = {0};
-    AUTO_BUF next = {0};
-    int rc = crypto_init();
-    if (!rc)
-        rc = site_folder_lock(&p, dir, &lock);
-    if (!rc)
-        rc = file_read_whole(site_folder_path(&p, CHAIN_FILE), TRUST_BYTES_MAX, &chain);
+    int rc = file_read_whole(site_folder_path(p, CHAIN_FILE), TRUST_BYTES_MAX, &chain);
     if (!rc)
         rc = chain_hierarchy(buf_view(&chain), &hierarchy);
     if (!rc)
-        rc = chain_verify_bytes(buf_view(&chain), &hierarchy, &id);
+        rc = chain_verify_bytes(buf_view(&chain), &hierarchy, ret_id);
+    return err_wrap(rc, "%s/" CHAIN_FILE, p->dir);
+}
+
+static int root_load(
+    struct site_folder *p, const char *root_path, const struct hash *hierarchy, struct sign_key *ret_root)
+{
+    struct hash mine;
+    const char *path = root_path ? root_path : site_folder_path(p, "keys/root.key");
+    int rc = sign_key_load(path, ret_root);
+    if (rc)
+        return rc;
+    hierarchy_id(ret_root->public, &mine);
+    return hash_eq(&mine, hierarchy) ? 0
+                                     : err_fail(ERR_KEY, "%s is not the root key of this hierarchy", path);
+}
+
+static int rotate(
+    struct site_folder *p, const struct identity *id, const struct sign_key *root, uint64_t version)
+{
+    struct sign_key head;
+    AUTO_BUF next = {0};
+    int rc = head_key_load(p, id->head_key, &head); /* one that is in force already gets its place first */
+    if (!rc)
+        rc = site_folder_sign_key(p, HEAD_NEXT, &head);
+    if (!rc)
+        rc = trust_make(root, version, head.public, &id->path[0], &next);
+    secret_wipe(&head, sizeof head);
+    if (!rc) /* from here on the new key is the one that counts; head_key_load puts it into its place */
+        rc = file_write_whole(site_folder_path(p, CHAIN_FILE), buf_view(&next), 0600);
+    return rc;
+}
+
+int setup_rotate_head(const char *dir, const char *root_path, uint64_t least, uint64_t *ret_version)
+{
+    struct site_folder p;
+    struct identity id;
+    struct sign_key root;
+    uid_t back;
+    CLEANUP(site_folder_unlock) int lock = -1;
+    int rc = crypto_init();
+    if (!rc)
+        rc = site_folder_init(&p, dir);
+    if (!rc)
+        rc = chain_load(&p, &id);
     if (!rc && id.depth)
         rc = err_fail(ERR_NOT_CENTRAL, "the head key is changed at the central site %s; this is %s",
             id.path[0].code.s, identity_site(&id)->code.s);
+    if (!rc && root_path) /* it may be one that only root can read */
+        rc = root_load(&p, root_path, &id.hierarchy, &root);
     if (!rc)
-        rc = sign_key_load(root_path ? root_path : site_folder_path(&p, "keys/root.key"), &root);
+        rc = become_owner(dir, &back);
     if (rc)
         return rc;
-    hierarchy_id(root.public, &mine);
-    if (!hash_eq(&mine, &hierarchy))
-        rc = err_fail(ERR_KEY, "%s is not the root key of this hierarchy", root_path ? root_path : p.path);
+    rc = site_folder_lock(&p, dir, &lock);
     if (!rc)
-        rc = site_folder_sign_key(&p, HEAD_NEXT, &head);
+        rc = chain_load(&p, &id); /* again, now that nobody else changes it */
+    if (!rc && !root_path)
+        rc = root_load(&p, NULL, &id.hierarchy, &root);
+    uint64_t version = id.trust_version + 1 > least ? id.trust_version + 1 : least;
     if (!rc)
-        rc = trust_make(&root, id.trust_version + 1, head.public, &id.path[0], &next);
+        rc = rotate(&p, &id, &root, version);
     secret_wipe(&root, sizeof root);
-    secret_wipe(&head, sizeof head);
-    if (!rc) /* from here on the new key is the one that counts; head_key_load puts it into its place */
-        rc = file_write_whole(site_folder_path(&p, CHAIN_FILE), buf_view(&next), 0600);
+    if (geteuid() != back && seteuid(back) < 0 && !rc)
+        rc = err_fail(-errno, "%s: %s", dir, strerror(errno));
     if (!rc)
-        *ret_version = id.trust_version + 1;
+        *ret_version = version;
     return rc;
 }
 

@@ -36,7 +36,9 @@ int setup_join(const char *dir, const char *token, int64_t timeout_ns, const str
     struct setup_result *ret_result) MUST_CHECK;
 
 /* A new head key for the hierarchy of the central site in dir, vouched for by the root key in root_path
- * (NULL: the one in the folder). The daemon must be stopped, and signs with it from its next start on; every
- * site takes it over with the first head. Repeating it after a crash is safe. ERR_NOT_CENTRAL, ERR_KEY_FILE,
- * ERR_KEY (not the root key of this hierarchy), ERR_BUSY. */
-int setup_rotate_head(const char *dir, const char *root_path, uint64_t *ret_version) MUST_CHECK;
+ * (NULL: the one in the folder), under the version after the one in force, at least `least`. A daemon takes
+ * it over when it is told to load its trust again, or at its next start; every site with the first head.
+ * Repeating it after a crash is safe. ERR_NOT_CENTRAL, ERR_KEY_FILE, ERR_KEY (not the root key of this
+ * hierarchy), ERR_BUSY. */
+int setup_rotate_head(
+    const char *dir, const char *root_path, uint64_t least, uint64_t *ret_version) MUST_CHECK;

@@ -15,6 +15,9 @@ static int signing_check(struct step *s, const Sitetree__Head *h, const struct h
     static const uint8_t zeros[16];
     if (h->hierarchy.len != 32 || memcmp(h->hierarchy.data, n->id.hierarchy.b, 32) != 0)
         return err_fail(ERR_KEY, "the head belongs to another hierarchy");
+    if (h->trust_version != n->id.trust_version)
+        return err_fail(ERR_KEY, "the head is of trust version %llu, the head key of version %llu",
+            (unsigned long long)h->trust_version, (unsigned long long)n->id.trust_version);
     if (h->epoch.len != 16 || memcmp(h->epoch.data, zeros, 16) == 0 || h->root.len != 32 ||
         h->previous.len != 32 || h->generation == 0 || h->issued == 0 || h->expires <= h->issued)
         return err_fail(ERR_MALFORMED, "the head lacks epoch, root, previous head, generation or times");

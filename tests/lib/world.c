@@ -325,7 +325,10 @@ struct world *world_new(const struct world_options *opt)
     uint8_t seed[32];
     chance_fill(&w->chance, seed, sizeof seed);
     sign_key_from_seed(seed, &w->head_key);
-    hierarchy_id(w->head_key.public, &w->hierarchy);
+    w->root_key = w->head_key;
+    w->trust_version = 1;
+    memcpy(w->first_head_key, w->head_key.public, sizeof w->first_head_key);
+    hierarchy_id(w->root_key.public, &w->hierarchy);
     return w;
 }
 
@@ -359,6 +362,7 @@ void world_free(struct world *w)
         w->catalogue_free(w->catalogue);
     json_decref(w->answer);
     blob_free(w->join_answer);
+    buf_done(&w->trust);
     free(w->heads);
     free(w->heap);
     free(w->sites);

@@ -124,6 +124,9 @@ bool world_crash_pending(struct world *w, const char *code);    /* the point was
 unsigned world_points(struct world *w, const char *code);       /* points passed so far */
 void world_skew(struct world *w, const char *code, int64_t ns); /* its wall clock runs ahead by this much */
 
+/* The first site gets another head key, vouched for by the root key under the next trust version. */
+void world_rotate(struct world *w);
+
 /* Stores. */
 void world_fail_write(
     struct world *w, const char *code, unsigned nth, int err); /* once: the nth write from now */

@@ -47,6 +47,9 @@ struct world_forgery {
     int64_t generation; /* added to that of the applied head; 0: the same */
     bool other_epoch;   /* a random epoch with the counter of the applied head */
     int64_t expires;    /* ns added to the expiry */
+    uint64_t counter;   /* added to the epoch counter */
+    bool strange;       /* a scope has a root that no pages lead to */
+    bool old_key;       /* signed by the head key of before the last world_rotate, under its version */
     bool bad_signature; /* one bit of it is turned */
     bool other_key;     /* signed by a key that nobody trusts */
 };

@@ -98,6 +98,27 @@ static int make(struct world_process *p, struct store *store, const struct rando
     return rc;
 }
 
+void world_full_certificate(struct world_site *s, struct certificate *c)
+{
+    struct identity_files *f = files_of(s);
+    memcpy(c->sign_key, f->site.public, 32);
+    memcpy(c->link_key, f->link.public, 32);
+}
+
+void world_full_trust(struct world_site *s, struct view chain)
+{
+    struct identity_files *f = files_of(s);
+    buf_reset(&f->chain);
+    buf_append_view(&f->chain, chain);
+    f->head = s->w->head_key;
+    struct node_keys keys = {
+        .site = f->site, .link = f->link, .head = f->head, .has_head = true, .chain = buf_view(&f->chain)};
+    if (s->up && s->node.core && node_set_trust(s->node.core, &keys))
+        world_break(s->w, "setup", "the node does not take its own trust");
+    if (s->up)
+        world_tell(s->w, s->code, "trust.reload", NULL);
+}
+
 static void free_core(void *core)
 {
     node_free(core);
@@ -129,18 +150,17 @@ struct world *world_full_new(const struct world_options *opt, const char *centra
     world_add_site(w, central, NULL);
     struct world_site *s = w->sites[0];
     struct identity_files *f = files_of(s);
-    struct sign_key root;
     uint8_t seed[32];
     chance_fill(&w->chance, seed, sizeof seed);
-    sign_key_from_seed(seed, &root);
-    hierarchy_id(root.public, &w->hierarchy);
+    sign_key_from_seed(seed, &w->root_key);
+    hierarchy_id(w->root_key.public, &w->hierarchy);
     f->head = w->head_key;
     f->central = true;
     struct certificate c = {.tier = TIER_CENTRAL, .serial = 1, .issued = {WALL_START}};
     snprintf(c.code.s, sizeof c.code.s, "%s", central);
     memcpy(c.sign_key, f->site.public, 32);
     memcpy(c.link_key, f->link.public, 32);
-    if (trust_make(&root, 1, w->head_key.public, &c, &f->chain)) {
+    if (trust_make(&w->root_key, 1, w->head_key.public, &c, &f->chain)) {
         world_break(w, "setup", "no trust statement: %s", err_text(ERR_MALFORMED));
         return w;
     }

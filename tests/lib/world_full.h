@@ -18,5 +18,9 @@ int world_join(struct world *w, const char *code, const char *parent);
  * one. */
 char *world_invite(struct world *w, const char *code, const char *parent);
 int world_join_with(struct world *w, const char *code, const char *parent, const char *token);
+/* For world_trust.c: what the certificate of the site must say, and its folder's next trust. */
+struct certificate;
+void world_full_certificate(struct world_site *s, struct certificate *c);
+void world_full_trust(struct world_site *s, struct view chain);
 /* What the node of a site looks like. */
 struct node_view world_node_view(struct world *w, const char *code);

@@ -190,7 +190,11 @@ struct world {
     bool broken;
     /* keys the world signs with in the node's place */
     struct hash hierarchy;
-    struct sign_key head_key;
+    struct sign_key head_key, root_key;
+    struct sign_key old_head_key; /* of before the last world_rotate */
+    uint8_t first_head_key[32];
+    uint64_t trust_version;
+    struct buf trust; /* the statement of the root key, from version 2 on */
     /* a command that waits for its answer */
     uint64_t commands, waiting_command;
     json_t *answer;
@@ -241,6 +245,7 @@ void process_end(struct world_process *p);
 
 /* world_shim.c: the node's part where there is no node */
 void shim_on_worker(struct world_process *p, const struct effect *e);
+void shim_site_info(struct world_process *p);
 void shim_hello(struct world_process *p); /* after a start: who we are, and the links */
 void shim_link(struct world_process *p, struct world_link *l, bool up, const char *cause);
 void shim_observe(

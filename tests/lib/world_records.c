@@ -125,6 +125,8 @@ static int pack_forgery(struct world *w, struct head *h, const struct world_forg
     AUTO_BUF scopes = {0}, payload = {0}, packed = {0};
     struct sign_key key = w->head_key;
     uint8_t signature[64];
+    if (f->old_key)
+        key = w->old_head_key;
     if (f->other_key)
         sign_key_from_seed((const uint8_t *)"a key that nobody ever trusted..", &key);
     head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &scopes);
@@ -159,6 +161,12 @@ struct blob *world_forge(struct world *w, const char *code, const struct world_f
     h->expires.ns += f->expires;
     if (h->issued.ns >= h->expires.ns)
         h->issued.ns = h->expires.ns - NS_PER_S;
+    h->epoch_counter += f->counter;
+    h->trust_version -= f->old_key && h->trust_version == w->trust_version;
+    if (f->strange && h->n_scopes) {
+        h->scopes[0].serial += 1000;
+        chance_fill(&w->chance, h->scopes[0].tree.hash.b, 32);
+    }
     if (f->other_epoch)
         chance_fill(&w->chance, h->epoch.b, sizeof h->epoch.b);
     rc = pack_forgery(w, h, f, &bytes);

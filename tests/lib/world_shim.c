@@ -19,7 +19,7 @@ void shim_give_frame(struct world_process *p, struct blob *frame)
     event_push(w, e);
 }
 
-static void give_site_info(struct world_process *p)
+void shim_site_info(struct world_process *p)
 {
     struct world *w = p->w;
     struct world_site *s = p->site;
@@ -30,7 +30,16 @@ static void give_site_info(struct world_process *p)
     m.parent = s->parent ? s->parent->code : (char *)"";
     m.central = !s->parent;
     m.head_key = pb_bytes(view_of(w->head_key.public, sizeof w->head_key.public));
-    m.trust_version = 1;
+    m.trust_version = w->trust_version;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    if (s->parent) { /* its own chain is as old as its joining */
+        m.head_key = pb_bytes(view_of(w->first_head_key, sizeof w->first_head_key));
+        m.trust_version = 1;
+    } else if (w->trust.len) {
+        m.trust = MESSAGE_UNPACK(&a, buf_view(&w->trust), 4096, signed, &rc);
+    }
     shim_give_frame(p, frame_pack(FRAME_SITE_INFO, CLASS_HEAD, 0, NULL, &m.base, false));
 }
 
@@ -64,7 +73,7 @@ void shim_link(struct world_process *p, struct world_link *l, bool up, const cha
 void shim_hello(struct world_process *p)
 {
     struct world *w = p->w;
-    give_site_info(p);
+    shim_site_info(p);
     for (unsigned i = 0; i < w->n_sites; i++) {
         struct world_link *l = w->sites[i]->up_link;
         if (!l || (l->parent != p->site && l->child != p->site))
@@ -96,6 +105,10 @@ static void sign_head(struct world_process *p, const struct frame *f)
     }
     struct epoch epoch;
     struct hash payload;
+    if (h->trust_version != w->trust_version) {
+        refuse(p, f->request, err_fail(ERR_KEY, "the head is of another trust version"));
+        return;
+    }
     if (s->parent || epoch_from_view(pb_view(h->epoch), &epoch)) {
         refuse(p, f->request, err_fail(ERR_NOT_CENTRAL, "only the central site has heads signed"));
         return;

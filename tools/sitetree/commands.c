@@ -39,6 +39,7 @@ const struct noun nouns[] = {
     {"repair", "fetch damaged pages again"},
     {"explain", "why a site is where it is, and what to do"},
     {"store", "the stores of this site"},
+    {"trust", "the head key that counts, and another one"},
     {"reload", "make sitetreed read its configuration again"},
     {"stop", "stop the sitetreed of this site"},
     {"demo", "a tree of seven sites on this machine"},
@@ -184,6 +185,16 @@ const struct command commands[] = {
         "sizes and limits of the stores", NULL},
     {"store", "check", {{0}}, 0, COMMAND_NOT_FINE | COMMAND_LONG, "store.check", "store-check",
         &view_findings, NULL, "read everything that is stored and look for contradictions", NULL},
+    {"trust", "show", {{0}}, 0, 0, "trust.show", "trust-show", &view_trust, run_trust_show,
+        "the head key and its version, fingerprints, and where the root key is",
+        "The root key is needed for nothing but another head key: keep it offline."},
+    {"trust", "rotate", {{0}}, OPT(OPT_ROOT_KEY), COMMAND_CHANGES, NULL, "trust-rotate", &view_trust_rotated,
+        run_trust_rotate, "sign with another head key from now on (central site)",
+        "Makes a head key and has the root key vouch for it under the next trust version. The catalogue is "
+        "signed "
+        "with it at once, in a new epoch, and every site takes the key over with that head; a head of the "
+        "old key is "
+        "refused from then on. This also ends what a stolen head key has signed."},
     {"reload", NULL, {{0}}, 0, COMMAND_CHANGES, "reload", "reload", &view_reload, NULL,
         "make sitetreed read its configuration again", NULL},
     {"stop", NULL, {{0}}, 0, COMMAND_CHANGES, "stop", "stop", NULL, NULL, "stop the sitetreed of this site",

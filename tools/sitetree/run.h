@@ -39,6 +39,10 @@ int wait_run(
 int run_init(struct cli *c);
 int run_join(struct cli *c);
 
+/* trust.c */
+int run_trust_show(struct cli *c);
+int run_trust_rotate(struct cli *c);
+
 /* help.c */
 int run_help(struct cli *c);
 int run_version(struct cli *c);

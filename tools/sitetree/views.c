@@ -211,3 +211,14 @@ const struct screen view_repair = {
                  {"fetching", "fetching", FORMAT_YES}),
         TABLE("scopes", NULL, {"scope", "scope", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT},
             {"of", "of", FORMAT_COUNT}, {"first", "first", FORMAT_TEXT}))};
+
+const struct screen view_trust = {SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT},
+    {"trust version", "version", FORMAT_NUMBER}, {"hierarchy", "hierarchy", FORMAT_TEXT},
+    {"head key", "head_key", FORMAT_TEXT}, {"central site", "central", FORMAT_TEXT, FIELD_MAYBE},
+    {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE},
+    {"signed under version", "head_version", FORMAT_NUMBER, FIELD_MAYBE},
+    {"newest version seen", "seen", FORMAT_NUMBER}, {"root key", "root_key", FORMAT_TEXT, FIELD_MAYBE}))};
+
+const struct screen view_trust_rotated = {SECTIONS(RECORD("", {"trust version", "version", FORMAT_NUMBER},
+    {"head key", "head_key", FORMAT_TEXT, FIELD_MAYBE},
+    {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}, {"state", "state", FORMAT_TEXT}))};

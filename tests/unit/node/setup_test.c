@@ -107,6 +107,66 @@ static void test_refusals(void **state)
     assert_int_not_equal(0, stat(in("x"), &st)); /* a bad token leaves no folder */
 }
 
+static int load(struct node_keys *keys, struct identity *id)
+{
+    struct node_options opt;
+    AUTO_BUF chain = {0};
+    node_options_default(&opt);
+    int rc = setup_load(dir, &opt, keys, &chain);
+    if (!rc)
+        rc = chain_verify_bytes(buf_view(&chain), &opt.hierarchy, id);
+    return rc;
+}
+
+static void test_another_head_key(void **state)
+{
+    (void)state;
+    struct hash h;
+    struct node_keys first, now, later;
+    struct identity id;
+    uint64_t version = 0;
+    char root[300], command[1100];
+    assert_int_equal(0, setup_init_central(dir, "CEN", &h));
+    assert_int_equal(0, load(&first, &id));
+    assert_int_equal(0, setup_rotate_head(dir, NULL, 0, &version));
+    assert_int_equal(2, version);
+    assert_int_equal(0600, mode_of("site.chain"));
+    assert_int_equal(0, load(&now, &id));
+    assert_int_equal(2, id.trust_version);
+    assert_memory_equal(id.head_key, now.head.public, 32);
+    assert_memory_not_equal(first.head.public, now.head.public, 32);
+    assert_memory_equal(first.site.public, now.site.public, 32); /* nothing else has changed */
+    assert_int_equal(0, mode_of("keys/head.key.next"));          /* it has got its place */
+    /* twice without a start in between: another key again */
+    assert_int_equal(0, setup_rotate_head(dir, NULL, 0, &version));
+    assert_int_equal(0, setup_rotate_head(dir, NULL, 9, &version));
+    assert_int_equal(9, version);
+    assert_int_equal(0, load(&later, &id));
+    assert_int_equal(9, id.trust_version);
+    assert_memory_not_equal(later.head.public, now.head.public, 32);
+    /* ended before the statement was written: the key that was made then is taken, and nothing is in force */
+    struct sign_key half;
+    sign_key_new(&half);
+    assert_int_equal(0, sign_key_save(in("keys/head.key.next"), &half));
+    assert_int_equal(0, load(&now, &id));
+    assert_memory_equal(later.head.public, now.head.public, 32);
+    snprintf(root, sizeof root, "%s/away.key", base);
+    snprintf(command, sizeof command, "mv '%s/keys/root.key' '%s'", dir, root);
+    assert_int_equal(0, system(command));
+    assert_int_equal(ERR_KEY_FILE, setup_rotate_head(dir, NULL, 0, &version)); /* it is kept elsewhere */
+    assert_int_equal(0, setup_rotate_head(dir, root, 0, &version));
+    assert_int_equal(0, load(&now, &id));
+    assert_memory_equal(half.public, now.head.public, 32);
+    /* another hierarchy's root key */
+    struct sign_key other;
+    sign_key_new(&other);
+    snprintf(root, sizeof root, "%s/other.key", base);
+    assert_int_equal(0, sign_key_save(root, &other));
+    assert_int_equal(ERR_KEY, setup_rotate_head(dir, root, 0, &version));
+    assert_int_equal(0, load(&now, &id));
+    assert_int_equal(10, id.trust_version);
+}
+
 static void make_token(struct buf *out, int64_t expires)
 {
     struct token t = {.tier = TIER_BRANCH, .expires = {expires}, .n_parents = 1};
@@ -149,8 +209,8 @@ static void test_join_without_a_parent(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        T(test_central), T(test_half_made_is_completed), T(test_refusals), T(test_join_without_a_parent)};
+    const struct CMUnitTest tests[] = {T(test_central), T(test_half_made_is_completed), T(test_refusals),
+        T(test_another_head_key), T(test_join_without_a_parent)};
     if (crypto_init())
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
