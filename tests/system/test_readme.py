@@ -12,9 +12,9 @@ README = (ROOT / "README.md").read_text()
 
 def shown(program):
     """The command lines of a program, in code blocks and between backquotes."""
-    found = re.findall(r"^ {4}(?:\w+\$ +)?((?:sudo )?%s .*)$" % re.escape(program), README, re.M)
+    found = re.findall(r"^ {4}(?:\w+\$ +)?(?:sudo (?:-u \w+ )?)?(%s .*)$" % re.escape(program), README, re.M)
     found += re.findall(r"`(%s [^`]*)`" % re.escape(program), README)
-    return [f.removeprefix("sudo ").strip() for f in found]
+    return [f.strip() for f in found]
 
 
 @pytest.mark.parametrize("line", sorted(set(shown("sitetree"))))

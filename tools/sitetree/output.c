@@ -115,8 +115,9 @@ static const char *hint_with_dir(const struct output *o, const char *hint, char 
 {
     if (!hint || !hint[0])
         return "";
-    if (!o->dir || strncmp(hint, "sitetree", 8) != 0 || strstr(hint, "--dir ") || strstr(hint, "help") ||
-        strstr(hint, "--version"))
+    bool elsewhere = strcmp(o->command, "site join") == 0; /* what helps is done at the parent */
+    if (!o->dir || elsewhere || strncmp(hint, "sitetree", 8) != 0 || strstr(hint, "--dir ") ||
+        strstr(hint, "help") || strstr(hint, "--version"))
         return hint;
     snprintf(out, size, "%s --dir %s", hint, o->dir);
     return out;
