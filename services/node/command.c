@@ -233,23 +233,19 @@ static int trust_reload(struct step *s)
 static bool is_workers(const char *command)
 {
     static const char *const nouns[] = {"sync.", "upstream.", "update.", "catalogue.", "filter.", "store.",
-        "verify", "plan", "repair", "epoch.", "trust.show"};
+        "verify", "plan", "repair", "epoch.", "recall", "trust.show"};
     for (size_t i = 0; i < COUNT_OF(nouns); i++)
         if (strncmp(command, nouns[i], strlen(nouns[i])) == 0)
             return true;
     return false;
 }
 
-static enum addition addition_of(const char *command, json_t *args)
-{
-    if (strcmp(command, "verify") == 0 && json_is_true(json_object_get(args, "all")))
-        return ADD_SITES;
-    return strcmp(command, "store.stat") == 0 ? ADD_STORE : ADD_NONE;
-}
-
 static int forward(struct step *s, const char *command, json_t *args)
 {
     struct node *n = s->n;
+    const char *site = args_text(args, "site");
+    if (site && (!site_look(n, site) || !site_look(n, site)->known))
+        return err_fail(ERR_UNKNOWN_SITE, "no site %.31s at or below %s", site, n->opt.site.s);
     if (!n->worker_ready) {
         char since[32];
         return err_fail(ERR_NOT_RUNNING,
@@ -278,8 +274,9 @@ static int forward(struct step *s, const char *command, json_t *args)
     free(text);
     if (!frame)
         return err_fail(ERR_TOO_LARGE, "the command is too long");
-    n->pending[n->n_pending++] =
-        (struct pending){.command = s->in->command, .add = addition_of(command, args)};
+    struct pending *p = &n->pending[n->n_pending++];
+    *p = (struct pending){.command = s->in->command, .add = answer_addition(command, args)};
+    copy_text(p->site, sizeof p->site, args_text(args, "site") ? args_text(args, "site") : "");
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0}, frame);
     return 0;
 }
@@ -326,76 +323,6 @@ int command_on_input(struct step *s)
     return 0;
 }
 
-/* The sites' signed reports beside what this site recomputed. Whoever is silent is not called equal. */
-static json_t *compare_sites(struct step *s, const char *root, bool *ret_fine)
-{
-    const struct node *n = s->n;
-    const struct site **list;
-    size_t count;
-    json_t *sites = json_array();
-    *ret_fine = sites_in_order(n, &n->self, &list, &count) == 0;
-    if (!*ret_fine)
-        return sites;
-    for (size_t i = 0; i < count; i++) {
-        const struct site *site = list[i];
-        bool self = site == &n->self, heard = site->reported && site_heard(n, site, s->in->wall);
-        bool told = self ? n->rooted : heard && !hash_is_zero(&site->last.root);
-        char hex[65];
-        bool equal = told && strcmp(hex_encode(site->last.root.b, 32, hex), root) == 0;
-        *ret_fine = *ret_fine && equal;
-        json_array_append_new(
-            sites, json_pack("{s:s, s:o, s:o, s:o, s:o}", "site", site->cert.code.s, "generation",
-                       told ? json_integer((json_int_t)site->last.generation) : json_null(), "root",
-                       told ? json_hex(site->last.root.b, 32) : json_null(), "equal",
-                       told ? json_boolean(equal) : json_null(), "seen",
-                       site->heard.ns ? json_seconds(s->in->wall.ns - site->heard.ns) : json_null()));
-    }
-    free(list);
-    return sites;
-}
-
-static void add_sites(struct step *s, json_t *answer)
-{
-    json_t *data = json_object_get(answer, "data");
-    const char *root = json_string_value(json_object_get(data, "recomputed"));
-    bool fine;
-    if (!root)
-        return;
-    json_object_set_new(data, "sites", compare_sites(s, root, &fine));
-    if (!fine && json_integer_value(json_object_get(answer, "exit")) == 0)
-        json_object_set_new(answer, "exit", json_integer(3));
-}
-
-static void add_store(const struct node *n, json_t *answer)
-{
-    struct store_stat stat;
-    store_stat(n->store, &stat);
-    json_t *tables = json_object();
-    for (unsigned i = 0; i < node_n_tables; i++)
-        json_object_set_new(tables, node_tables[i], json_integer((json_int_t)stat.entries[i]));
-    json_array_append_new(json_object_get(json_object_get(answer, "data"), "stores"),
-        json_pack("{s:s, s:I, s:I, s:o, s:i, s:I, s:f}", "store", "node", "used", (json_int_t)stat.used_bytes,
-            "limit", (json_int_t)stat.limit_bytes, "tables", tables, "readers", (int)stat.readers, "commits",
-            (json_int_t)stat.commits, "slowest_commit", (double)stat.slowest_commit_ns / NS_PER_S));
-}
-
-/* The worker's answer with what only the node knows. NULL: it goes on as it is. */
-static struct blob *answer_with(struct step *s, enum addition add, struct view text)
-{
-    if (add == ADD_NONE)
-        return NULL;
-    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
-    if (add == ADD_SITES)
-        add_sites(s, j);
-    else
-        add_store(s->n, j);
-    char *out = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    json_decref(j);
-    struct blob *b = out ? blob_new(out, strlen(out)) : NULL;
-    free(out);
-    return b;
-}
-
 static bool pending_take(struct node *n, uint64_t command, struct pending *ret)
 {
     for (size_t i = 0; i < n->n_pending; i++)
@@ -421,7 +348,7 @@ int command_on_reply(struct step *s, const struct frame *f)
         return 0; /* whoever asked is gone */
     if (m->more)
         n->pending[n->n_pending++] = asked;
-    struct blob *answer = m->more ? NULL : answer_with(s, asked.add, pb_view(m->json));
+    struct blob *answer = m->more ? NULL : answer_with(s, &asked, pb_view(m->json));
     effects_reply(s->fx, m->command, m->more, answer ? answer : blob_new(m->json.data, m->json.len));
     return 0;
 }

@@ -34,6 +34,8 @@ struct summary {
     struct epoch epoch;
     struct hash root;
     struct wall made, applied_at, verified_at;
+    uint64_t recalled; /* newest generation whose recalls are in force there, and since when */
+    struct wall recalled_at;
     int64_t lag_ns, offset_ns, rtt_ns;
     int64_t parent_heard_ns; /* how long before `made` it heard its parent; -1 unknown */
     uint32_t children, worker_restarts;
@@ -113,7 +115,9 @@ struct uplink {
 
 struct pending { /* a command that the worker answers */
     uint64_t command;
-    enum addition { ADD_NONE, ADD_SITES, ADD_STORE } add; /* what this site knows beside, put to the answer */
+    /* what this site knows beside, put to the answer (answer.c) */
+    enum addition { ADD_NONE, ADD_SITES, ADD_STORE, ADD_RECALL, ADD_RECALLS, ADD_PLAN } add;
+    char site[SITE_CODE_MAX + 1]; /* ADD_SITES: only this one; "": all */
 };
 
 struct node {
@@ -270,6 +274,11 @@ void events_unfollow(struct node *n, uint64_t command);
 
 /* sign.c */
 int sign_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
+
+/* answer.c */
+enum addition answer_addition(const char *command, json_t *args);
+/* The worker's answer with what only the node knows; NULL: it goes on as it is. */
+struct blob *answer_with(struct step *s, const struct pending *asked, struct view text);
 
 /* command.c */
 int command_on_input(struct step *s) MUST_CHECK;

@@ -16,6 +16,8 @@ static void summary_take(const Sitetree__SiteReport *r, struct summary *m)
     m->backlog = r->backlog_bytes;
     m->applied_at.ns = (int64_t)r->applied_at;
     m->verified_at.ns = (int64_t)r->verified_at;
+    m->recalled = r->recalled;
+    m->recalled_at.ns = (int64_t)r->recalled_at;
     m->bytes_in = r->bytes_in;
     m->bytes_out = r->bytes_out;
     m->refusals = r->refusals;

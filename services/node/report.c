@@ -134,6 +134,8 @@ static void own_pack(const struct node *n, struct buf *out)
     r.rtt_ns = (uint64_t)m->rtt_ns;
     r.parent_heard_ms = heard_ms(m->parent_heard_ns);
     r.verified_at = (uint64_t)m->verified_at.ns;
+    r.recalled = m->recalled;
+    r.recalled_at = (uint64_t)m->recalled_at.ns;
     r.store_used = m->store_used;
     r.store_limit = m->store_limit;
     r.worker_restarts = m->worker_restarts;
@@ -352,8 +354,9 @@ static bool status_differs(const struct summary *a, const struct summary *b)
     return strcmp(a->state, b->state) != 0 || strcmp(a->cause, b->cause) != 0 ||
            strcmp(a->text, b->text) != 0 || strcmp(a->run, b->run) != 0 ||
            strcmp(a->run_result, b->run_result) != 0 || a->generation != b->generation ||
-           a->records != b->records || a->backlog != b->backlog || !epoch_eq(&a->epoch, &b->epoch) ||
-           !hash_eq(&a->root, &b->root) || a->verified_at.ns != b->verified_at.ns;
+           a->records != b->records || a->recalled != b->recalled || a->backlog != b->backlog ||
+           !epoch_eq(&a->epoch, &b->epoch) || !hash_eq(&a->root, &b->root) ||
+           a->verified_at.ns != b->verified_at.ns;
 }
 
 int report_on_status(struct step *s, const struct frame *f)
@@ -378,6 +381,8 @@ int report_on_status(struct step *s, const struct frame *f)
     m->backlog = w->backlog_bytes;
     m->applied_at.ns = (int64_t)w->applied_at;
     m->verified_at.ns = (int64_t)w->verified_at;
+    m->recalled = w->recalled;
+    m->recalled_at.ns = (int64_t)w->recalled_at;
     m->store_used = w->store_used;
     m->store_limit = w->store_limit;
     m->epoch = (struct epoch){0};

@@ -32,6 +32,7 @@ const struct noun nouns[] = {
     {"status", "this site and the tree below it, problems last"},
     {"tree", "the sites below, with class, generation and lag"},
     {"links", "the links of this site, seen from both ends"},
+    {"recall", "expire an update everywhere, ahead of all else"},
     {"wait", "wait until sites, or a run, are there"},
     {"events", "what happened"},
     {"verify", "compare what is stored with the signed root"},
@@ -157,6 +158,22 @@ const struct command commands[] = {
         "With more than 60 sites, subtrees in which everything is fine are one line each."},
     {"links", NULL, {{0}}, OPT(OPT_SORT) | OPT(OPT_WATCH), COMMAND_NOT_FINE, "links", "links", &view_links,
         run_links, "the links of this site, seen from both ends", NULL},
+    {"recall", NULL, {{"ID", "id", ARG_UPDATE, true, false}},
+        OPT(OPT_WAIT) | OPT(OPT_TIMEOUT) | OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_NOT_FINE | COMMAND_WAITS, "recall", "recall", &view_recall, run_recall,
+        "expire an update everywhere, ahead of all else; without ID (or with list) the recalls of late",
+        "At the central site. It passes whatever is on its way, waits for no run, and is in force at a site "
+        "as "
+        "soon as "
+        "the site has heard of it, also where the catalogue in front of it will take hours: confirmed is a "
+        "site that "
+        "has applied it, ahead one that shows the update as expired and is still fetching. Asking again "
+        "changes "
+        "nothing and tells who has it now. With --wait each site is named as it follows; it ends when only "
+        "sites are left "
+        "that are offline (exit 3), or with the time (exit 4). Without ID the newest 32 recalls are listed, "
+        "at "
+        "any site."},
     {"wait", NULL, {{"SITE", NULL, ARG_SITE, true, true}}, OPT(OPT_FOR) | OPT(OPT_TIMEOUT),
         COMMAND_NOT_FINE | COMMAND_WAITS, NULL, "wait", NULL, run_wait,
         "wait until sites, or a run, are there",
@@ -169,8 +186,8 @@ const struct command commands[] = {
         "with its cause."},
     {"events", NULL, {{0}}, OPT(OPT_FOLLOW) | OPT(OPT_SINCE) | OPT(OPT_LIMIT) | OPT(OPT_EVENT), 0, "events",
         "events", &view_events, run_events, "what happened, oldest first", NULL},
-    {"verify", NULL, {{0}}, OPT(OPT_VERIFY_ALL) | OPT(OPT_DEEP), COMMAND_NOT_FINE | COMMAND_LONG, "verify",
-        "verify", &view_verify, NULL,
+    {"verify", NULL, {SITE_OR_OWN}, OPT(OPT_VERIFY_ALL) | OPT(OPT_DEEP), COMMAND_NOT_FINE | COMMAND_LONG,
+        "verify", "verify", &view_verify, NULL,
         "compute the root from what is stored, and compare it with the signed one", NULL},
     {"plan", NULL, {{0}}, OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES),
         COMMAND_NOT_FINE | COMMAND_LONG, "plan", "plan", &view_plan, NULL,

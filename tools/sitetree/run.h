@@ -35,6 +35,9 @@ int run_sync_now(struct cli *c);
 int wait_run(
     struct cli *c, struct control *control, const char *run, int64_t until_ns, json_t **ret_reply) MUST_CHECK;
 
+/* recall.c */
+int run_recall(struct cli *c);
+
 /* setup.c: what is done without a daemon */
 int run_init(struct cli *c);
 int run_join(struct cli *c);

@@ -222,3 +222,16 @@ const struct screen view_trust = {SECTIONS(RECORD("", {"site", "site", FORMAT_TE
 const struct screen view_trust_rotated = {SECTIONS(RECORD("", {"trust version", "version", FORMAT_NUMBER},
     {"head key", "head_key", FORMAT_TEXT, FIELD_MAYBE},
     {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}, {"state", "state", FORMAT_TEXT}))};
+const struct screen view_recall = {SECTIONS(
+    TABLE("sites", NULL, {"site", "site", FORMAT_TEXT},
+        {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS},
+        {"generation", "generation", FORMAT_NUMBER}, {"in force", "at", FORMAT_TIME, FIELD_MAYBE},
+        {"cause", "cause", FORMAT_TEXT, FIELD_MAYBE}, {"seen", "seen", FORMAT_SECONDS}),
+    RECORD("", {"update", "id", FORMAT_TEXT}, {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE},
+        {"recalled", "at", FORMAT_TIME, FIELD_MAYBE}, {"in force at", "confirmed", FORMAT_COUNT, FIELD_MAYBE},
+        {"offline", "offline", FORMAT_COUNT, FIELD_MAYBE}, {"sites", "of", FORMAT_COUNT, FIELD_MAYBE}))};
+
+const struct screen view_recalls = {SECTIONS(TABLE("recalls", "nothing was recalled lately\n",
+    {"update", "id", FORMAT_TEXT, FIELD_KEEP}, {"recalled", "at", FORMAT_TIME},
+    {"generation", "generation", FORMAT_NUMBER}, {"in force at", "confirmed", FORMAT_COUNT},
+    {"offline", "offline", FORMAT_COUNT}, {"sites", "of", FORMAT_COUNT}))};

@@ -156,6 +156,104 @@ static void test_verify_compares(void **state)
     }
 }
 
+/* The worker's answer to a command that waits for it; what the node made of it. */
+static json_t *worker_answers(const char *command, const char *text)
+{
+    assert_null(pump_command(&p, 0, command));
+    Sitetree__ControlReply m = SITETREE__CONTROL_REPLY__INIT;
+    m.command = 1;
+    m.json = pb_bytes(view_str(text));
+    assert_int_equal(0, pump_worker(&p, 0, (struct peer){PEER_NODE, 0}, "",
+                            frame_pack(FRAME_CONTROL_REPLY, 1, 0, NULL, &m.base, false)));
+    return p.nodes[0].reply;
+}
+
+static void heeds(size_t i, const char *site, const char *state, const char *cause)
+{
+    json_t *row = json_array_get(json_object_get(json_object_get(p.nodes[0].reply, "data"), "sites"), i);
+    const char *c = json_string_value(json_object_get(row, "cause"));
+    assert_string_equal(site, json_string_value(json_object_get(row, "site")));
+    assert_string_equal(state, json_string_value(json_object_get(row, "state")));
+    assert_string_equal(cause, c ? c : "");
+}
+
+#define RECALL "{\"command\":\"recall\",\"args\":{\"id\":\"x\"}}"
+#define RECALLED "{\"exit\":0,\"data\":{\"id\":\"x\",\"generation\":6,\"at\":\"2026-11-20T06:10:20Z\"}}"
+
+static void test_recall_tells_who_has_it(void **state)
+{
+    (void)state;
+    pump_status(&p, 0, 6, "live", "");
+    pump_run(&p, 2 * NS_PER_S);
+    json_t *j = worker_answers(RECALL, RECALLED);
+    assert_int_equal(3, json_integer_value(json_object_get(j, "exit")));
+    heeds(0, "CEN", "confirmed", "");
+    heeds(1, "P01", "waiting", "");
+    pump_status(&p, p01, 6, "live", "");
+    pump_recalled(&p, b11, 5, 6, (struct wall){p.wall.ns}); /* shows it, still fetching */
+    pump_run(&p, 2 * NS_PER_S);
+    j = worker_answers(RECALL, RECALLED);
+    assert_int_equal(0, json_integer_value(json_object_get(j, "exit")));
+    heeds(1, "P01", "confirmed", "");
+    heeds(2, "B11", "ahead", "");
+    json_t *at =
+        json_object_get(json_array_get(json_object_get(json_object_get(j, "data"), "sites"), 2), "at");
+    assert_true(json_is_string(at));
+    p.nodes[p01].cut = true;
+    pump_run(&p, 900 * NS_PER_S);
+    j = worker_answers(RECALL, RECALLED); /* who had it has it */
+    assert_int_equal(3, json_integer_value(json_object_get(json_object_get(j, "data"), "confirmed")));
+    j = worker_answers(RECALL, "{\"exit\":0,\"data\":{\"id\":\"y\",\"generation\":7}}");
+    heeds(1, "P01", "offline", "not-heard");
+    heeds(2, "B11", "offline", "parent-not-heard");
+    assert_int_equal(2, json_integer_value(json_object_get(json_object_get(j, "data"), "offline")));
+    j = worker_answers(RECALL, "{\"schema\":\"sitetree.error/1\",\"code\":\"not-found\",\"exit\":1}");
+    assert_int_equal(1, json_integer_value(json_object_get(j, "exit")));
+    j = worker_answers("{\"command\":\"recall.list\"}",
+        "{\"exit\":0,\"data\":{\"recalls\":[{\"generation\":7},{\"generation\":6}]}}");
+    json_t *list = json_object_get(json_object_get(j, "data"), "recalls");
+    assert_int_equal(1, json_integer_value(json_object_get(json_array_get(list, 0), "confirmed")));
+    assert_int_equal(3, json_integer_value(json_object_get(json_array_get(list, 1), "confirmed")));
+}
+
+static void test_verify_of_one_site(void **state)
+{
+    (void)state;
+    char hex[65], text[256];
+    uint8_t root[32];
+    memset(root, 6, sizeof root);
+    snprintf(text, sizeof text, "{\"exit\":0,\"data\":{\"ok\":true,\"recomputed\":\"%s\"}}",
+        hex_encode(root, 32, hex));
+    json_t *j = worker_answers("{\"command\":\"verify\",\"args\":{\"site\":\"B11\"}}", text);
+    json_t *sites = json_object_get(json_object_get(j, "data"), "sites");
+    assert_int_equal(1, json_array_size(sites));
+    assert_true(json_is_true(json_object_get(json_array_get(sites, 0), "equal")));
+    assert_int_equal(0, json_integer_value(json_object_get(j, "exit")));
+    pump_status(&p, b11, 4, "live", "");
+    pump_run(&p, 2 * NS_PER_S);
+    j = worker_answers("{\"command\":\"verify\",\"args\":{\"site\":\"B11\"}}", text);
+    assert_int_equal(3, json_integer_value(json_object_get(j, "exit")));
+    j = worker_answers(
+        "{\"command\":\"verify\",\"args\":{\"site\":\"P01\"}}", text); /* B11 is none of its business */
+    assert_int_equal(0, json_integer_value(json_object_get(j, "exit")));
+    j = pump_command(&p, 0, "{\"command\":\"verify\",\"args\":{\"site\":\"X99\"}}");
+    assert_string_equal("unknown-site", json_string_value(json_object_get(j, "code")));
+}
+
+static void test_plan_by_site(void **state)
+{
+    (void)state;
+    json_t *j = worker_answers("{\"command\":\"plan\"}", "{\"exit\":3,\"data\":{\"items\":4,\"bytes\":900}}");
+    json_t *sites = json_object_get(json_object_get(j, "data"), "sites");
+    assert_int_equal(2, json_array_size(sites)); /* the central site takes nothing from a link */
+    json_t *b = json_array_get(sites, 1);
+    assert_string_equal("B11", json_string_value(json_object_get(b, "site")));
+    assert_int_equal(4, json_integer_value(json_object_get(b, "items")));
+    assert_int_equal(900, json_integer_value(json_object_get(b, "bytes")));
+    assert_int_equal(0, json_integer_value(json_object_get(b, "backlog")));
+    assert_int_equal(3, json_integer_value(json_object_get(j, "exit")));
+}
+
 static void test_meter(void **state)
 {
     (void)state;
@@ -172,6 +270,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {T(test_behind), T(test_parent_itself_behind), T(test_broken),
-        T(test_history), T(test_verify_compares), T(test_meter)};
+        T(test_history), T(test_verify_compares), T(test_recall_tells_who_has_it), T(test_verify_of_one_site),
+        T(test_plan_by_site), T(test_meter)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

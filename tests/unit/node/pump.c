@@ -361,7 +361,8 @@ void pump_ready(struct pump *p, int i)
         p, i, (struct peer){PEER_NODE, 0}, "", frame_pack(FRAME_WORKER_READY, 1, 0, NULL, &m.base, false)));
 }
 
-void pump_status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause)
+static void status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause,
+    uint64_t recalled, struct wall recalled_at)
 {
     uint8_t bytes[32];
     memset(bytes, (int)generation + 1, sizeof bytes);
@@ -374,8 +375,20 @@ void pump_status(struct pump *p, int i, uint64_t generation, const char *state, 
     m.root = pb_bytes(view_of(bytes, 32));
     m.records = generation * 1000;
     m.known_generation = generation;
+    m.recalled = recalled;
+    m.recalled_at = (uint64_t)recalled_at.ns;
     must(pump_worker(
         p, i, (struct peer){PEER_NODE, 0}, "", frame_pack(FRAME_WORKER_STATUS, 1, 0, NULL, &m.base, false)));
+}
+
+void pump_status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause)
+{
+    status(p, i, generation, state, cause, 0, (struct wall){0});
+}
+
+void pump_recalled(struct pump *p, int i, uint64_t generation, uint64_t recalled, struct wall at)
+{
+    status(p, i, generation, "walk", "", recalled, at);
 }
 
 bool pump_event(struct pump *p, int i, const char *name)

@@ -27,8 +27,9 @@ WORDS = {"site invite": ["P03"], "site revoke": ["i-17"], "site remove": ["P02",
          "upstream test": ["bookworm"], "update show": ["deb/openssl/3.0.15-1~deb12u1/amd64"],
          "upstream add": ["acme", "--uri", "https://deb.example", "--keyring", "/k/a.gpg"], "update expire": ["acme/tool/1.1", "--yes"], "update remove": ["acme/tool/1.0", "--yes"],
          "update publish": ["{dir}/update.json"], "catalogue search": ["openssl"], "sync show": ["r-8812"], "sync approve": ["r-9"], "sync reject": ["r-9"],
-         "explain": ["B21"], "wait": ["CEN", "P01", "--for", "current", "--timeout", "1h"]}
+         "recall": ["deb/openssl/3.0.15-1~deb12u1/amd64"], "explain": ["B21"], "wait": ["CEN", "P01", "--for", "current", "--timeout", "1h"]}
 VARIANTS = {
+    "recall": [[], ["list"], ["deb/openssl/3.0.15-1~deb12u1/amd64", "--wait", "--timeout", "300ms"]],
     "tree": [["--problems"], ["--depth", "1"]],
     "links": [["--sort", "rtt"]],
     "site remove": [["P02", "--dry-run"], ["P02"]],
@@ -310,6 +311,29 @@ def test_waiting_for_sites(_):
     sites = {s["site"]: s for s in json.loads(done.stdout)["data"]["sites"]}
     check(done.returncode == 4 and sites["CEN"]["reached"] and not sites["B12"]["reached"], "not heard is not current:", done)
     check(sites["B12"]["cause"] == "not-heard", "with its cause:", sites["B12"])
+    f.close()
+
+
+def test_recall_waits(_):
+    """Each site is named as it follows; it ends when only what is offline is left, or all have it."""
+    first = answer_of("recall.show")["data"]
+    sites = first["sites"]
+    two = [dict(sites[0]), dict(sites[1]), dict(sites[2], state="confirmed", generation=4715), dict(sites[3])]
+    partly = answer_of("recall.show", confirmed=3, sites=two)
+    f = Fixture({"recall.show.1": answer_of("recall.show"), "recall.show": partly})
+    done, _ = f.run(["recall", first["id"], "--wait", "--timeout", "20s"])
+    lines = done.stdout.splitlines()
+    check(done.returncode == 3 and [l.split()[0] for l in lines[:3]] == ["CEN", "P01", "B11"], "as they follow:", done)
+    check(any(l.startswith("P02   offline") for l in lines) and not any(l.startswith("CEN   ") for l in lines[3:]), "the rest:", lines)
+    f.close()
+    everywhere = answer_of("recall.show", confirmed=4, offline=0, sites=[dict(s, state="confirmed", generation=4715) for s in two])
+    f = Fixture({"recall.show": everywhere})
+    done, _ = f.run(["recall", first["id"], "--wait", "--json"])
+    check(done.returncode == 0 and json.loads(done.stdout)["data"]["confirmed"] == 4, "all of them:", done)
+    f.close()
+    f = Fixture({"recall.show": answer_of("recall.show")})
+    done, _ = f.run(["recall", first["id"], "--wait", "--timeout", "300ms"])
+    check(done.returncode == 4 and "in force at 2 of 4 sites" in done.stderr, "the time ran out:", done)
     f.close()
 
 
