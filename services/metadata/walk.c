@@ -9,6 +9,9 @@
 #define PACKED_SHARE                                                                                         \
     0.45 /* compressed bytes of a page by uncompressed ones; only plans the size of a request */
 #define INNER_COST 760u
+/* An answer takes about so long on the link: a cut loses at most one that has come in part (P7). */
+#define ANSWER_S 0.002
+#define ANSWER_LEAST (8u * 1024u)
 
 int walk_start(struct metadata *m, struct scope *s, const struct scope_entry *to)
 {
@@ -133,13 +136,22 @@ static int send_request(struct metadata *m, struct scope *s, struct want *picked
     return rc;
 }
 
+static uint32_t answer_bytes(const struct metadata *m)
+{
+    uint32_t chunk = request_chunk(m);
+    double most = m->rate * ANSWER_S;
+    if (m->rate > 0 && chunk > ANSWER_LEAST && (double)chunk > most)
+        return most > ANSWER_LEAST ? (uint32_t)most : ANSWER_LEAST;
+    return chunk;
+}
+
 int walk_step(struct metadata *m, struct scope *s)
 {
     AUTO_TREE t;
     state_tree(m, s, &t);
     struct want picked[WANTS_MOST];
     for (;;) {
-        uint32_t chunk = request_chunk(m), bytes = 0;
+        uint32_t chunk = answer_bytes(m), bytes = 0;
         size_t n = 0;
         while (n < WANTS_MOST && bytes < chunk) {
             int rc = resolve(&t, s);

@@ -3,7 +3,7 @@ import json
 import subprocess
 import time
 
-from benches import BARE, with_debian
+from benches import BARE
 from report import Aim, Row, Sample
 from sites import wait_for
 

@@ -15,13 +15,14 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 import bench_million  # noqa: E402
+import bench_moving  # noqa: E402
 import bench_repair  # noqa: E402
 import benches  # noqa: E402
 import sites  # noqa: E402
 from debian import Debian, Offline  # noqa: E402
 from report import Row  # noqa: E402
 
-BENCHES = dict(benches.BENCHES, **bench_million.BENCHES, **bench_repair.BENCHES)
+BENCHES = dict(benches.BENCHES, **bench_repair.BENCHES, **bench_moving.BENCHES, **bench_million.BENCHES)
 
 
 def machine():
