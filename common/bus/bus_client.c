@@ -52,7 +52,7 @@ void bus_client_options_default(struct bus_client_options *o)
         .reconnect_min_ns = 250 * NS_PER_MS,
         .reconnect_max_ns = 30 * NS_PER_S,
         .connect_timeout_ns = 10 * NS_PER_S,
-        .hint_heartbeat_ns = 240 * NS_PER_S,
+        .hint_heartbeat_ns = 300 * NS_PER_S,
         .pull_hwm = 256,
         .hint_hwm = 512,
     };

@@ -43,7 +43,7 @@ struct bus_client_options {
     int64_t dead_after_ns;      /* no sign that libzmq still tries: a new socket; default 2 x reconnect_max */
     int64_t connect_timeout_ns; /* of TCP; default 10 s */
     int64_t pull_heartbeat_ns;  /* ZMTP heartbeat; default 0 (off): the link has its own */
-    int64_t hint_heartbeat_ns;  /* default 240 s: finds a dead path where nothing else is ever sent */
+    int64_t hint_heartbeat_ns;  /* default 300 s: finds a dead path where nothing else is ever sent */
     int pull_hwm, hint_hwm;     /* default 256, 512 */
     int send_buffer;            /* SO_SNDBUF bytes; 0: the kernel's choice */
 };

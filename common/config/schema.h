@@ -31,7 +31,7 @@
     X(CONFIG_UP_RATE, "up_rate", CONFIG_TYPE_RATE, "0", "0", "1TiB", true,                                   \
         "Bytes a second to the parent; 0 is unlimited.")                                                     \
     X(CONFIG_POLL_INTERVAL, "poll_interval", CONFIG_TYPE_DURATION, "5m", "100ms", "1d", true,                \
-        "How often a site asks its parent for the head, in case a hint was lost.")                           \
+        "How often a site asks its parent for the head while no heartbeat names the one it holds.")          \
     X(CONFIG_RETRY_INTERVAL, "retry_interval", CONFIG_TYPE_DURATION, "60m", "1s", "7d", true,                \
         "Time from the failure of a sync run to the next try.")                                              \
     X(CONFIG_RETRY_STRICT, "retry_strict", CONFIG_TYPE_FLAG, "no", "", "", true,                             \

@@ -74,14 +74,33 @@ static struct request *ask_head(struct metadata *m)
     return r;
 }
 
+static bool in_doubt(const struct metadata *m)
+{
+    return expired(m) || !m->applied || m->head_failures;
+}
+
+static void poll_later(struct metadata *m)
+{
+    int64_t wait = m->opt.poll_interval_ns;
+    timer_set(m, TIMER_POLL, state_jitter(m, in_doubt(m) ? wait / 5 : wait));
+}
+
 void replica_poll(struct metadata *m)
 {
     m->timers[TIMER_POLL].ns = 0;
     (void)ask_head(m);
-    int64_t wait = m->opt.poll_interval_ns;
-    if (expired(m) || !m->applied || m->head_failures)
-        wait /= 5;
-    timer_set(m, TIMER_POLL, state_jitter(m, wait));
+    poll_later(m);
+}
+
+/* A heartbeat told what the parent has applied. The same as here is what it would answer a poll: none is
+ * needed. */
+static void on_heartbeat(struct metadata *m, bool changed)
+{
+    bool same_epoch = m->applied && epoch_eq(&m->parent_epoch, &m->applied->epoch);
+    if (same_epoch && m->parent_generation == m->applied->generation && !m->known && !in_doubt(m))
+        poll_later(m);
+    else if (changed && (!same_epoch || m->parent_generation > m->applied->generation))
+        (void)ask_head(m);
 }
 
 /* A wrong or missing page: no more of this target until the head was looked at again, after a growing pause.
@@ -217,6 +236,7 @@ static int step(struct metadata *m, struct blob *hint)
         free(deltas);
         hint = NULL;
         m->setbacks = 0;
+        poll_later(m);
         replica_rest(m);
         rc = run_on_applied(m);
         if (!rc)
@@ -426,6 +446,7 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
     bool was_up = m->parent_up;
     if (l->epoch.len == sizeof epoch.b)
         memcpy(epoch.b, l->epoch.data, sizeof epoch.b);
+    bool changed = l->generation != m->parent_generation || !epoch_eq(&epoch, &m->parent_epoch);
     m->clock_measured = l->clock_measured;
     m->clock_offset_ns = l->clock_offset_ns;
     m->parent_generation = l->generation;
@@ -450,9 +471,8 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
             if (rc)
                 return rc;
         }
-    } else if (!m->applied || !epoch_eq(&epoch, &m->applied->epoch) ||
-               l->generation > m->applied->generation) {
-        (void)ask_head(m);
+    } else {
+        on_heartbeat(m, changed);
     }
     if (!m->target)
         replica_rest(m);

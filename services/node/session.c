@@ -234,7 +234,6 @@ static int on_heartbeat(struct step *s, struct session *c, const struct frame *f
     }
     Sitetree__Heartbeat m = SITETREE__HEARTBEAT__INIT;
     m.sent = (uint64_t)s->in->wall.ns;
-    m.echo = h->sent;
     m.generation = s->n->self.last.generation;
     session_send(s, c, CLASS_HEAD,
         frame_pack(FRAME_HEARTBEAT, CLASS_HEAD, f->request, &s->n->self.last.epoch, &m.base, false));

@@ -257,11 +257,9 @@ static int on_answer(struct step *s, const struct frame *f)
         clock_measure(s, h->sent);
         u->asked = (struct mono){0};
     }
-    if (u->generation != h->generation || !epoch_eq(&u->epoch, &f->epoch)) {
-        u->generation = h->generation;
-        u->epoch = f->epoch;
-        uplink_tell_worker(s);
-    }
+    u->generation = h->generation;
+    u->epoch = f->epoch;
+    uplink_tell_worker(s); /* also when it is the same: the worker need not ask then */
     return 0;
 }
 
@@ -385,7 +383,6 @@ int uplink_on_heartbeat(struct step *s)
     u->request = node_request(n);
     u->asked = s->in->now;
     Sitetree__Heartbeat m = SITETREE__HEARTBEAT__INIT;
-    m.sent = (uint64_t)s->in->wall.ns;
     m.generation = n->self.last.generation;
     uplink_send(s, CLASS_HEAD,
         frame_pack(FRAME_HEARTBEAT, CLASS_HEAD, u->request, &n->self.last.epoch, &m.base, false));

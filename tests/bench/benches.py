@@ -1,5 +1,6 @@
 """The benches. Ours are the real programs on loopback with the real catalogue; times are those that the product itself
 stores (when a hop asked, got, verified and committed) and, beside them, what a watch outside shows."""
+import collections
 import json
 import random
 import shutil
@@ -226,7 +227,8 @@ def cascade(setup):
 
 # --- idle ----------------------------------------------------------------------------------------------------------------
 
-REPORT_LEAST = 300  # bytes; nothing else that an idle leaf sends is as large
+PERIOD = 300  # s: of the slowest that an idle link carries (report, ping of the hint lane); 60 s of the heartbeat divide it
+QUIET = 5  # s without a byte before the window, so that nothing periodic falls on its edges
 
 
 def rss_without_map(pid):
@@ -241,14 +243,20 @@ def rss_without_map(pid):
     return total
 
 
+def moved(proxy):
+    count = proxy.count()
+    return count["up"], count["down"]
+
+
 def idle(setup):
     """A leaf that holds the catalogue and has nothing to do: memory of all its processes, bytes on its link.
 
     The link is counted outside, by a proxy: TCP payload of both lanes and both directions, with the shipped timers. What
-    is sent then is periodic: a heartbeat each 60 s, a report and a poll of the head each 5 min, a ping of the hint lane
-    each 4 min. The window begins when the link is quiet after the leaf's first report and ends right behind the last
-    report that fits into --idle-seconds and some more, so that it holds whole periods; a day is the window times 86400 /
-    its length."""
+    is sent then is periodic: a heartbeat and its answer each 60 s, a report and a ping of the hint lane each 300 s (no
+    poll of the head: the heartbeat's answer names the generation). The window is as long as the longest period, or a
+    multiple of it, and begins when the link was silent for 5 s, so each period is in it a whole number of times; a day
+    is the window times 86400 / its length. `sent` tells what was seen: bytes up/down and how often."""
+    window = max(1, setup.idle_seconds // PERIOD) * PERIOD
     with setup.tree() as tree:
         central = tree.central(start=False)
         proxy = tree.link_before(central)
@@ -259,31 +267,27 @@ def idle(setup):
         leaf = tree.join(central, "B01")
         tree.wait_equal()
         wait_for(lambda: leaf.status()["state"] == "live", 30, "the leaf is live")
-        settled = [proxy.count()]
-
-        def quiet():
-            settled.append(proxy.count())
-            return settled[-1]["up"] + settled[-1]["down"] == settled[-2]["up"] + settled[-2]["down"]
-        wait_for(quiet, 30, "the link is quiet", interval=1)
-        first, start, rss = proxy.count(), time.monotonic(), []
-        last, seconds, sampled, before = first, 0, 0, first
-        while time.monotonic() - start < setup.idle_seconds + 20:
-            now = proxy.count()
-            if now["up"] - before["up"] >= REPORT_LEAST:
-                last, seconds = now, time.monotonic() - start
+        before, since, rss, sampled, sent = moved(proxy), time.monotonic(), [], 0, collections.Counter()
+        start = first = None
+        while start is None or time.monotonic() - start < window:
+            now = moved(proxy)
+            if now != before:
+                since = time.monotonic()
+                sent["%d/%d" % (now[0] - before[0], now[1] - before[1])] += start is not None
+            elif start is None and time.monotonic() - since >= QUIET:
+                start, first = time.monotonic(), now
             before = now
-            if time.monotonic() - start > 5 * sampled:
+            if start and time.monotonic() - start > 5 * sampled:
                 rss.append(sum(rss_without_map(p) for p in leaf.pids()) / MIB)
                 sampled += 1
             time.sleep(0.1)  # the pace of the samples
-        if seconds < setup.idle_seconds / 2:
-            raise RuntimeError("no report of the leaf within %d s: there is no whole period" % setup.idle_seconds)
-        window = last["up"] + last["down"] - first["up"] - first["down"]
+        total = sum(moved(proxy)) - sum(first)
         by_process = {sites.process_name(p): round(rss_without_map(p) / MIB, 1) for p in leaf.pids()}
         records = leaf.head()["records"]
     return Row("idle", "MiB", [Aim("rss", "MiB", Sample(rss), None, 32, False),
-                               Aim("link", "MiB/day", Sample([window * 86400 / seconds / MIB]), None, 0.5, False)],
-               records=records, seconds=round(seconds), window_bytes=window, processes=str(by_process))
+                               Aim("link", "MiB/day", Sample([total * 86400 / window / MIB]), None, 0.5, False)],
+               records=records, seconds=window, window_bytes=total, processes=str(by_process),
+               sent=" ".join("%s x%d" % (k, n) for k, n in sorted(sent.items()) if n))
 
 
 BENCHES = {"bootstrap": bootstrap, "import": import_, "catchup": catchup, "cascade": cascade, "idle": idle}

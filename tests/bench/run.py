@@ -36,7 +36,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--json", action="store_true", help="one object a line")
     parser.add_argument("--runs", type=int, default=5, help="of each side (default %(default)s); the median counts")
-    parser.add_argument("--idle-seconds", type=int, default=300, help="how long the idle link is counted, about (default %(default)s)")
+    parser.add_argument("--idle-seconds", type=int, default=300, help="how long the idle link is counted, in whole periods of 300 s (default %(default)s)")
     parser.add_argument("--cache", type=Path, default=sites.BUILD / "bench-cache", help="folder of the catalogue")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the sites")
     args = parser.parse_args()

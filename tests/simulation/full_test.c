@@ -57,6 +57,25 @@ static void full_joining(void **state)
     world_free(w);
 }
 
+/* A heartbeat's answer tells the parent's generation: while it is the applied one, nobody asks for the head.
+ */
+static void full_idle_link_carries_heartbeats_alone(void **state)
+{
+    (void)state;
+    struct world *w = synced(11, 50);
+    world_run_for(w, 10 * MINUTE);
+    world_reset_counts(w, "B11");
+    world_run_for(w, 6 * HOUR);
+    WORLD_TRUE(w, world_counts(w, "B11")->sent_up[FRAME_HEAD_GET] == 0);
+    WORLD_TRUE(w, world_counts(w, "B11")->frames == 0);
+    world_drop_hints(w, "B11", true); /* what no hint told, the next heartbeat does */
+    world_upstream_churn(w, "up", 1, 0, 0);
+    scenario_sync(w, true);
+    scenario_converge(w, 2 * MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
 static void full_token_is_used_once(void **state)
 {
     (void)state;
@@ -274,6 +293,7 @@ int main(int argc, char **argv)
     options = scenario_options();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_joining),
+        cmocka_unit_test(full_idle_link_carries_heartbeats_alone),
         cmocka_unit_test(full_token_is_used_once),
         cmocka_unit_test(full_cuts_and_crashes),
         cmocka_unit_test(s025_path_loop_is_refused),
