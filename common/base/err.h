@@ -52,7 +52,9 @@
     X(ERR_CANCELLED, -1035, "cancelled", "an operator cancelled it", "sitetree sync list")                   \
     X(ERR_STALLED, -1036, "stalled", "no progress within the stall time", "sitetree sync status")            \
     X(ERR_NETWORK, -1037, "network", "the network could not be reached", "sitetree links")                   \
-    X(ERR_HOPELESS, -1038, "hopeless", "the goal can no longer be reached", "sitetree sync list")
+    X(ERR_HOPELESS, -1038, "hopeless", "the goal can no longer be reached", "sitetree sync list")            \
+    X(ERR_FENCED, -1039, "epoch-fence", "sites below hold a newer generation than the centre",               \
+        "sitetree epoch open")
 
 enum err {
     ERR_OK = 0,

@@ -82,6 +82,8 @@ static int sync_now(struct metadata *m, json_t *args, json_t **ret_data)
         return err_fail(ERR_NOT_CENTRAL,
             "%s syncs only when its parent %s asks it to; run this at the central site %s", m->site,
             m->parent[0] ? m->parent : "?", m->top[0] ? m->top : "?");
+    if (fence_closed(m))
+        return fence_error(m);
     enum run_kind kind = arg_flag(args, "full") ? RUN_FULL : RUN_DELTA_NEW;
     int rc = run_request(m, kind, "operator", &queued, &number);
     if (rc)
@@ -223,7 +225,7 @@ static int run_command(
         rc = sync_decide(m, args, strcmp(name, "sync.approve") == 0, &data);
     else if (strcmp(name, "plan") == 0)
         return m->central ? run_plan(m, caller, command, args) : not_central(m, "a run is planned");
-    else if (strcmp(name, "epoch.new") == 0)
+    else if (strcmp(name, "epoch.open") == 0)
         return m->central ? origin_epoch(m, caller, command) : not_central(m, "an epoch is opened");
     else if (strcmp(name, "repair") == 0)
         rc = replica_repair(m, arg_flag(args, "dry_run"), &data, &exit);

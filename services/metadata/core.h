@@ -217,6 +217,11 @@ struct metadata {
     struct epoch parent_epoch;
     struct mono parent_heard;
     unsigned head_failures;
+    struct head *fence;   /* central: the newest head of below that this store does not lead to; NULL */
+    struct head *witness; /* below: one that came from below, newer than what is known here; NULL */
+    bool restored;        /* central: from a backup, and not every child was heard since */
+    bool offer_due;
+    struct mono offered; /* when the parent was told last what is held here */
 
     struct request *requests;
     size_t n_requests, cap_requests;
@@ -356,6 +361,17 @@ int catchup_take(struct metadata *m, struct scope *s, const Sitetree__DeltaBytes
  * walk. */
 int catchup_apply(
     struct metadata *m, struct scope *s, const struct scope_entry *to, struct buf *replaced) MUST_CHECK;
+/* fence.c: signed heads from below */
+void fence_offer(struct metadata *m); /* to the parent, that it holds less than this site */
+void fence_on_parent(struct metadata *m, bool was_up, const struct epoch *before, uint64_t generation_before);
+int fence_on_offer(struct metadata *m, const struct frame *f) MUST_CHECK;
+bool fence_closed(const struct metadata *m); /* nothing is to be published */
+const char *fence_text(const struct metadata *m, char out[256]);
+int fence_error(const struct metadata *m) MUST_CHECK;    /* ERR_FENCED */
+int fence_may_open(const struct metadata *m) MUST_CHECK; /* whether the head key can still open an epoch */
+int fence_load(struct metadata *m) MUST_CHECK;
+void fence_open(struct metadata *m);
+void fence_on_trust(struct metadata *m);
 /* walk.c */
 int walk_start(struct metadata *m, struct scope *s, const struct scope_entry *to) MUST_CHECK;
 int walk_step(struct metadata *m, struct scope *s) MUST_CHECK; /* asks for more while there is room */

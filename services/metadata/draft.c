@@ -268,12 +268,15 @@ int draft_sign(struct metadata *m)
     } else {
         new_epoch(m, h);
     }
-    /* skips: what the node has signed, or heard of from below, in a life that this store does not remember */
-    h->epoch_counter = same_epoch   ? m->applied->epoch_counter
-                       : m->applied ? m->applied->epoch_counter + 1 + m->sign_skips
-                                    : 1;
-    h->generation =
-        (m->applied ? m->applied->generation : 0) + 1 + (same_epoch || !m->applied ? m->sign_skips : 0);
+    /* skips: what the node has signed in a life that this store does not remember; fence: what others hold */
+    const struct head *last = m->applied, *fence = same_epoch ? NULL : m->fence;
+    uint64_t counter = last ? last->epoch_counter : 0, generation = last ? last->generation : 0;
+    if (fence && fence->epoch_counter > counter)
+        counter = fence->epoch_counter;
+    if (fence && fence->generation > generation)
+        generation = fence->generation;
+    h->epoch_counter = same_epoch ? counter : counter + 1 + (last ? m->sign_skips : 0);
+    h->generation = generation + 1 + (same_epoch || !last ? m->sign_skips : 0);
     h->issued = m->wall;
     if (m->applied && h->issued.ns <= m->applied->issued.ns)
         h->issued.ns = m->applied->issued.ns + 1; /* a clock that was set back */

@@ -53,6 +53,8 @@ void metadata_free(struct metadata *m)
     head_free(m->ahead);
     head_free(m->known);
     head_free(m->applied);
+    head_free(m->fence);
+    head_free(m->witness);
     for (size_t i = 0; i < m->n_requests; i++)
         wants_done(&m->requests[i].expect);
     for (size_t i = 0; i < m->n_scopes; i++) {
@@ -125,6 +127,8 @@ static int first_info(struct metadata *m)
 {
     int rc = state_load(m);
     if (!rc)
+        rc = fence_load(m);
+    if (!rc)
         rc = replica_boot(m);
     if (!rc && m->central && meta_get_u64(m->txn, "draft")) { /* pages of a generation that never came */
         for (size_t i = 0; !rc && i < m->n_scopes; i++) {
@@ -172,8 +176,14 @@ static int on_site_info(struct metadata *m, const struct frame *f)
     snprintf(m->top, sizeof m->top, "%s", i->central_site);
     if (!m->parent[0] || !m->parent_up)
         snprintf(m->parent, sizeof m->parent, "%s", i->parent);
+    bool released = m->have_info && m->restored && !i->restored;
+    m->restored = i->restored;
+    if (rotated)
+        fence_on_trust(m);
+    if (released)
+        replica_rest(m);
     if (m->have_info) /* a new head key signs the same catalogue at once, so nobody misses the change */
-        return rotated && m->central ? origin_renew(m) : 0;
+        return (rotated || released) && m->central ? origin_renew(m) : 0;
     m->have_info = true;
     return first_info(m);
 }
@@ -250,6 +260,8 @@ static int on_child_frame(struct metadata *m, struct peer child, const struct fr
         return serve_pages(m, child, f);
     case FRAME_SYNC_ACK:
         return run_on_ack(m, child, f);
+    case FRAME_HEAD:
+        return f->body.len ? fence_on_offer(m, f) : 0;
     default:
         m->unknown_types++;
         serve_refuse(

@@ -14,6 +14,11 @@ void op_done(struct op *op)
 
 int origin_op(struct metadata *m, struct op op)
 {
+    int rc = op.kind == OP_EPOCH ? fence_may_open(m) : fence_closed(m) ? fence_error(m) : 0;
+    if (rc) {
+        op_done(&op);
+        return rc;
+    }
     if (m->n_ops == m->cap_ops) {
         size_t cap = m->cap_ops ? m->cap_ops * 2 : 16;
         struct op *list = cap > 65536 ? NULL : realloc(m->ops, cap * sizeof *list);
@@ -213,7 +218,7 @@ void ops_answer(struct metadata *m, size_t n)
         char epoch[33];
         json_t *id = op->kind == OP_EPOCH ? json_string(hex_encode(m->applied->epoch.b, 16, epoch))
                                           : json_stringn((const char *)op->id.data, op->id.len);
-        static const char *const names[] = {"update-publish", "update-expire", "update-remove", "epoch-new"};
+        static const char *const names[] = {"update-publish", "update-expire", "update-remove", "epoch-open"};
         json_t *data = op->kind == OP_PUT ? json_pack("{s:[o], s:I, s:n}", "ids", id, "generation",
                                                 (json_int_t)m->applied->generation, "run")
                                           : json_pack("{s:o, s:I, s:n}", "id", id, "generation",

@@ -160,6 +160,8 @@ void edits_free_all(struct edits *edits, size_t n)
 int origin_view(struct metadata *m, struct run *run)
 {
     INVARIANT(!m->draft);
+    if (fence_closed(m))
+        return fence_error(m);
     struct edits *edits = calloc(run->n_sets + 1, sizeof *edits);
     const char *lost;
     int rc = edits ? origin_compare(m, run, edits, &lost) : -ENOMEM;
@@ -200,7 +202,8 @@ int origin_renew(struct metadata *m)
         return 0;
     if (m->applied)
         timer_set(m, TIMER_EXPIRY, m->opt.head_lifetime_ns / 4 + NS_PER_S);
-    if (m->draft || !origin_due(m))
+    bool rotated = m->applied && m->applied->trust_version != m->trust.version;
+    if (m->draft || !origin_due(m) || (fence_closed(m) && !rotated))
         return 0;
     return draft_make(m) ? draft_sign(m) : -ENOMEM;
 }
@@ -248,11 +251,31 @@ static int sweep_dropped(struct metadata *m, const struct head *h)
     return 0;
 }
 
+/* The draft does not become a generation. */
+static int give_up(struct metadata *m, int code)
+{
+    bool of_run = m->draft->of_run;
+    size_t ops = m->draft->ops;
+    char why[1024];
+    snprintf(why, sizeof why, "%s", err_text(code));
+    for (size_t i = 0; i < ops; i++) {
+        command_fail(m, m->ops[i].caller, m->ops[i].command, err_fail(code, "%s", why));
+        op_done(&m->ops[i]);
+    }
+    ops_drop(m, ops);
+    draft_drop(m);
+    if (of_run)
+        return run_failed(m, code, "%s", why);
+    return run_go_on(m);
+}
+
 int origin_on_signed(struct metadata *m, const struct frame *f)
 {
     struct draft *d = m->draft;
     if (!d || f->request != d->request)
         return 0;
+    if (fence_closed(m) && !d->new_epoch) /* something newer came up meanwhile */
+        return give_up(m, fence_error(m));
     AUTO_BUF bytes = {0};
     struct head *h;
     int rc = head_pack_bytes(f->body, buf_view(&d->scopes),
@@ -277,6 +300,8 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
     m->hop = (struct hop_times){
         .generation = h->generation, .requested = d->made, .verified = m->wall, .issued = h->issued};
     meta_del(m->txn, "next-epoch");
+    if (d->new_epoch)
+        fence_open(m);
     state_apply(m, h);
     timer_set(m, TIMER_EXPIRY, m->opt.head_lifetime_ns / 4 + NS_PER_S);
     event_note(m, "head.published", NULL, 0, "generation %llu, %llu records in %zu scopes",
@@ -309,16 +334,6 @@ int origin_on_refused(struct metadata *m, const struct frame *f)
     }
     if (m->draft->head->trust_version != m->trust.version) /* another head key since it was asked for */
         return draft_sign(m);
-    bool of_run = m->draft->of_run;
-    size_t ops = m->draft->ops;
-    rc = err_fail(no ? no->code : ERR_MALFORMED, "the node does not sign: %s", no ? no->text : "?");
-    for (size_t i = 0; i < ops; i++) {
-        command_fail(m, m->ops[i].caller, m->ops[i].command, rc);
-        op_done(&m->ops[i]);
-    }
-    ops_drop(m, ops);
-    draft_drop(m);
-    if (of_run)
-        return run_failed(m, rc, "%s", err_text(rc));
-    return run_go_on(m);
+    return give_up(
+        m, err_fail(no ? no->code : ERR_MALFORMED, "the node does not sign: %s", no ? no->text : "?"));
 }

@@ -279,8 +279,10 @@ static json_t *trust_show(struct metadata *m)
     char key[15], hierarchy[15];
     struct hash head;
     memcpy(head.b, m->trust.head_key, 32);
+    uint64_t seen =
+        m->fence && m->fence->trust_version > m->trust.version ? m->fence->trust_version : m->trust.version;
     return json_pack("{s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:o}", "site", m->site, "version",
-        (json_int_t)m->trust.version, "seen", (json_int_t)m->trust.version, "hierarchy",
+        (json_int_t)m->trust.version, "seen", (json_int_t)seen, "hierarchy",
         fingerprint_text(&m->trust.hierarchy, hierarchy), "head_key", fingerprint_text(&head, key),
         "head_version", m->applied ? json_integer((json_int_t)m->applied->trust_version) : json_null(),
         "generation", m->applied ? json_integer((json_int_t)m->applied->generation) : json_null(), "central",

@@ -37,13 +37,15 @@ bool replica_only_serves(const struct metadata *m)
 
 void replica_rest(struct metadata *m)
 {
-    char t[32];
+    char t[32], fenced[256];
     if (replica_only_serves(m)) {
         state_set(m, m->applied ? STATE_LIVE : STATE_CONNECT, "store-full",
             "the store refused a write; tried again in a minute; see sitetree store stat");
         timer_set(m, TIMER_AGAIN, m->refused_until.ns - m->now.ns);
     } else if (m->boot_bad)
         state_set(m, STATE_WALK, "repairing", "own pages are damaged: they are fetched again");
+    else if (fence_closed(m))
+        state_set(m, m->applied ? STATE_LIVE : STATE_BOOT, "epoch-fence", "%s", fence_text(m, fenced));
     else if (expired(m))
         state_set(m, STATE_STALE, "head-expired", "the head expired at %s; the catalogue is served on",
             wall_text(m->applied->expires, t));
@@ -269,6 +271,7 @@ static int consider(struct metadata *m, struct head *h, const char *from, bool *
         state_refusal(m, rc, from);
         m->head_failures++;
         head_free(h);
+        fence_offer(m); /* the parent may not know what is held here */
         return 0;
     }
     m->head_failures = 0;
@@ -444,6 +447,8 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
 {
     struct epoch epoch = {0};
     bool was_up = m->parent_up;
+    struct epoch epoch_before = m->parent_epoch;
+    uint64_t generation_before = m->parent_generation;
     if (l->epoch.len == sizeof epoch.b)
         memcpy(epoch.b, l->epoch.data, sizeof epoch.b);
     bool changed = l->generation != m->parent_generation || !epoch_eq(&epoch, &m->parent_epoch);
@@ -460,6 +465,7 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
         return 0;
     }
     m->parent_heard = m->now;
+    fence_on_parent(m, was_up, &epoch_before, generation_before);
     if (!was_up) {
         request_drop_all(m); /* answers of the old connection will not come */
         replica_poll(m);

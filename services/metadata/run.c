@@ -296,6 +296,10 @@ int run_begin(struct metadata *m, struct run *r)
         return run_wait(m);
     if (store_nearly_full(m->store))
         return run_failed(m, ERR_MAP_FULL, "the store or its disk is 85 %% full: nothing new is taken in");
+    if (fence_closed(m) && !r->plan) {
+        char text[256];
+        return run_failed(m, ERR_FENCED, "%s", fence_text(m, text));
+    }
     int rc = upstream_names(m, &r->todo, &r->n_todo);
     if (rc)
         return rc;

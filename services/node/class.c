@@ -13,7 +13,7 @@ static bool needs_hands(const char *cause)
 {
     static const char *const words[] = {"verify-refused", "rollback", "root-mismatch", "store-full", "disk",
         "corrupt", "head-expired", "worker-down", "clock-off", "mass-change-guard", "key-not-trusted",
-        "refused-by-parent", "path-loop", "version-too-old", "site-removed"};
+        "epoch-fence", "refused-by-parent", "path-loop", "version-too-old", "site-removed"};
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (strcmp(cause, words[i]) == 0)
             return true;

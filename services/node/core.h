@@ -64,6 +64,7 @@ struct site {
     struct summary last;
     struct site *up;         /* parent; NULL for the node's own site */
     struct session *session; /* of a direct child that is connected */
+    bool vouched;            /* direct child of a restored centre: it was heard, and holds nothing newer */
     struct wall seen;        /* direct child: last frame of the session before */
 };
 
@@ -86,6 +87,7 @@ struct session {
     unsigned n_asked;
     uint64_t asked_bytes;
     char software[24];
+    struct mono offered; /* when it told last what it holds */
 };
 
 enum uplink_state { UPLINK_NONE, UPLINK_WAIT, UPLINK_HELLO, UPLINK_LIVE };
@@ -170,6 +172,7 @@ struct node {
     bool report_due; /* the own report has changed since it was sent */
     struct mono report_sent, relay_sent, timers[TIMER_COUNT];
     bool clock_off, stopping, started;
+    bool restored; /* central: from a backup, and not released yet */
 };
 
 /* What the functions of a step hand to each other. */
@@ -279,6 +282,11 @@ int sign_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
 enum addition answer_addition(const char *command, json_t *args);
 /* The worker's answer with what only the node knows; NULL: it goes on as it is. */
 struct blob *answer_with(struct step *s, const struct pending *asked, struct view text);
+
+/* restored.c */
+int restored_start(struct step *s) MUST_CHECK;
+void restored_end(struct step *s, const char *why);
+void restored_hear(struct step *s, const struct session *c); /* after each word of a child about itself */
 
 /* command.c */
 int command_on_input(struct step *s) MUST_CHECK;

@@ -132,6 +132,10 @@ static void tell_report(const struct node *n, const struct finding *f, struct wa
         say(t->try, "sitetree events --name worker.down");
     } else if (strcmp(f->cause, "store-full") == 0) {
         say(t->try, "sitetree store stat");
+    } else if (strcmp(f->cause, "epoch-fence") == 0) {
+        bool other_key = strstr(site->last.text, "trust rotate") != NULL;
+        say(t->now, "nothing is published; every site serves what it has");
+        say(t->try, other_key ? "sitetree trust rotate" : "sitetree epoch open");
     } else if (strcmp(f->cause, "run-failed-will-retry") == 0) {
         say(t->try, "sitetree sync list --failed");
     }

@@ -240,6 +240,8 @@ static int on_start(struct step *s)
     s->n->worker_since = s->in->wall;
     int rc = numbers_load(s);
     if (!rc)
+        rc = restored_start(s);
+    if (!rc)
         rc = sites_load(s);
     if (rc)
         return rc;

@@ -5,6 +5,7 @@
 #include "proto/catalogue.pb-c.h"
 
 #define ASKED_DEFAULT 65536 /* what a request that names no limit is counted as */
+#define OFFER_PAUSE_NS NS_PER_S
 #define ASKED_AGE_NS (60 * NS_PER_S)
 
 /* Passes the frame of this step on, as it came. What is only passed on never waits for this node's own
@@ -83,9 +84,24 @@ static int credit_take(struct step *s, struct session *c, const struct frame *f)
     return 0;
 }
 
+/* A child that holds more than this site offers its head: not more often than it can matter. Whatever else
+ * comes is dropped without a word, since no question of the child waits for an answer. */
+static bool offer_fits(struct step *s, struct session *c, const struct frame *f)
+{
+    if (f->request || (c->offered.ns && s->in->now.ns - c->offered.ns < OFFER_PAUSE_NS))
+        return false;
+    c->offered = s->in->now;
+    return true;
+}
+
 int relay_from_child(struct step *s, struct session *c, const struct frame *f)
 {
     int rc = 0;
+    if (f->type == FRAME_HEAD) {
+        if (offer_fits(s, c, f))
+            relay_to_worker(s, s->in->from, (struct view){0});
+        return 0;
+    }
     if (f->request & NODE_REQUEST)
         rc = err_fail(ERR_MALFORMED, "a worker's request with a node's number");
     else if (f->type == FRAME_HEAD_GET || f->type == FRAME_DELTA_GET || f->type == FRAME_PAGE_GET)
@@ -184,6 +200,7 @@ void relay_site_info(struct step *s, uint64_t request)
     m.trust_version = n->id.trust_version;
     Sitetree__Chain *chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
     m.trust = chain ? chain->trust : NULL;
+    m.restored = n->restored;
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
         frame_pack(FRAME_SITE_INFO, CLASS_HEAD, request, NULL, &m.base, false));
 }

@@ -211,6 +211,7 @@ static int on_hello(struct step *s, struct site *site, const struct frame *f)
     c->patience_ns =
         n->opt.not_heard_ns > 3 * n->opt.heartbeat_ns ? n->opt.not_heard_ns : 3 * n->opt.heartbeat_ns;
     welcome(s, c, f, h);
+    restored_hear(s, c);
     if (!again)
         return 0;
     c->since = s->in->wall;
@@ -232,6 +233,9 @@ static int on_heartbeat(struct step *s, struct session *c, const struct frame *f
         refuse(s, c->site->cert.code.s, f->request, rc);
         return 0;
     }
+    c->generation = h->generation;
+    c->epoch = f->epoch;
+    restored_hear(s, c);
     Sitetree__Heartbeat m = SITETREE__HEARTBEAT__INIT;
     m.sent = (uint64_t)s->in->wall.ns;
     m.generation = s->n->self.last.generation;

@@ -27,6 +27,8 @@ static int signing_check(struct step *s, const Sitetree__Head *h, const struct h
     if (rc)
         return rc;
     bool same_epoch = last->epoch.len == 16 && memcmp(last->epoch.data, h->epoch.data, 16) == 0;
+    if (same_epoch && s->n->restored)
+        return err_fail(ERR_FENCED, "restored from a backup: this epoch may have gone on since");
     if (last->payload_hash.len == 32 && memcmp(last->payload_hash.data, payload->b, 32) == 0)
         return 0;
     if (same_epoch && h->epoch_counter != last->epoch_counter)
@@ -80,7 +82,7 @@ int sign_on_frame(struct step *s, const struct frame *f)
         rc = signing_check(s, head, &hash);
     }
     if (rc && rc != ERR_KEY && rc != ERR_MALFORMED && rc != ERR_ROLLBACK && rc != ERR_EPOCH &&
-        rc != ERR_NOT_CENTRAL && rc != ERR_TOO_LARGE)
+        rc != ERR_NOT_CENTRAL && rc != ERR_TOO_LARGE && rc != ERR_FENCED)
         return rc;
     if (rc) {
         char why[160];
@@ -90,6 +92,7 @@ int sign_on_frame(struct step *s, const struct frame *f)
     } else {
         uint8_t signature[64];
         signing_store(s, head, &hash);
+        restored_end(s, "a new epoch was opened"); /* in the old one it would have been refused */
         sign_detached(&n->keys.head, "head", pb_view(request->payload), signature);
         Sitetree__Signed m = SITETREE__SIGNED__INIT;
         m.payload = request->payload;

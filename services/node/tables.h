@@ -18,6 +18,9 @@ enum node_table {
     TABLE_COUNT,
 };
 
+/* META number that `sitetree restore` leaves for a central site: when it was restored. */
+#define RESTORED_WORD "restored"
+
 struct key {
     uint8_t b[64];
     size_t len;

@@ -138,6 +138,10 @@ void world_set_full(
  * configuration. */
 void world_resize_store(struct world *w, const char *code, uint64_t bytes);
 struct store *world_store(struct world *w, const char *code);
+struct store *world_node_store(struct world *w, const char *code); /* NULL without nodes */
+/* What a site holds and remembers now; later, while it is down, it goes back to that (which takes it). */
+struct world_backup *world_back_up(struct world *w, const char *code);
+void world_go_back(struct world *w, const char *code, struct world_backup *b);
 
 /* On a message of a type on a child's link (either way): before it arrives, after it was handled, or instead
  * of it. The n-th from now; once. */

@@ -210,7 +210,7 @@ static void s034_a_new_epoch_is_walked_to_while_serving(void **state)
     struct world *w = scenario_synced(37, &options, 300);
     struct epoch before = world_shown(w, "CEN", false).epoch;
     world_reset_counts(w, "B11");
-    json_decref(world_call(w, "CEN", "epoch.new", NULL));
+    json_decref(world_call(w, "CEN", "epoch.open", NULL));
     WORLD_TRUE(w, world_run_for(w, 5 * NS_PER_S));
     scenario_converge(w, MINUTE);
     struct world_shown shown = world_shown(w, "B11", true);
@@ -221,7 +221,7 @@ static void s034_a_new_epoch_is_walked_to_while_serving(void **state)
     scenario_sync(w, true);
     scenario_converge(w, MINUTE);
     scenario_equal(w);
-    json_t *refused = world_call(w, "P01", "epoch.new", NULL);
+    json_t *refused = world_call(w, "P01", "epoch.open", NULL);
     assert_string_equal(scenario_text(refused, "code"), "not-central");
     json_decref(refused);
     world_free(w);

@@ -3,6 +3,8 @@
 #include "tests/lib/world_full.h"
 #include "tests/simulation/scenario.h"
 
+#include "services/node/tables.h"
+
 static struct metadata_options options;
 
 static json_int_t trust_field(struct world *w, const char *code, const char *field)
@@ -160,6 +162,269 @@ static void s043_through_the_node(void **state)
     world_free(w);
 }
 
+static void churn(struct world *w, unsigned times)
+{
+    for (unsigned i = 0; i < times; i++) {
+        world_upstream_churn(w, "up", 5, 5, 5);
+        scenario_sync(w, true);
+        scenario_converge(w, MINUTE);
+    }
+}
+
+static void wake_with(struct world *w, const char *code, struct world_backup *b)
+{
+    world_crash(w, code);
+    world_run_for(w, NS_PER_S);
+    world_go_back(w, code, b);
+    world_may_return(w); /* what was deleted since is there again */
+}
+
+static void is_fenced(struct world *w, const char *command, json_t *args)
+{
+    json_t *j = world_call(w, "CEN", command, args);
+    WORLD_TRUE(w, j != NULL);
+    assert_string_equal(scenario_text(j, "code"), "epoch-fence");
+    assert_string_equal(scenario_text(j, "hint"), "sitetree epoch open");
+    json_decref(j);
+}
+
+/* Opens a new epoch, and everybody walks there while serving. */
+static void open_epoch(struct world *w)
+{
+    json_t *j = world_call(w, "CEN", "epoch.open", NULL);
+    WORLD_TRUE(w, j && json_object_get(j, "data"));
+    json_decref(j);
+    for (unsigned i = 0; i < 20; i++) {
+        scenario_ask(w, "P01");
+        scenario_ask(w, "B11");
+    }
+    scenario_converge(w, MINUTE);
+    assert_string_equal(world_status(w, "CEN").cause, "");
+    churn(w, 1);
+    scenario_equal(w);
+    scenario_verify(w, "P01");
+    scenario_verify(w, "B11");
+}
+
+/* The centre has lost what it published since the backup. It hears of it from its children, publishes nothing
+ * of its own under numbers that are given already, says so, and goes on in a new epoch when it is told to. */
+static void s044_a_centre_from_an_old_backup(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(44, &options, 300);
+    struct world_backup *b = world_back_up(w, "CEN");
+    churn(w, 3);
+    struct world_shown before = world_shown(w, "P01", false);
+    wake_with(w, "CEN", b);
+    world_restart(w, "CEN");
+    world_run_for(w, 2 * NS_PER_S);
+    WORLD_OK(w);
+    assert_true(world_shown(w, "CEN", false).generation < before.generation);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    assert_non_null(strstr(world_status(w, "CEN").text, "sitetree epoch open"));
+    assert_int_equal(world_n_events(w, "CEN", "epoch.fenced"), 1);
+    unsigned published = world_n_events(w, "CEN", "head.published");
+    is_fenced(w, "sync.now", json_pack("{s:b}", "full", 1));
+    is_fenced(w, "update.publish", json_pack("{s:s}", "json", "{\"id\":\"x\",\"title\":\"x\"}"));
+    world_crash(w, "CEN"); /* it does not forget */
+    world_cut(w, "P01");
+    world_cut(w, "P02");
+    world_restart(w, "CEN");
+    world_run_for(w, 3 * DAY); /* nor does it sign the same again when its head grows old */
+    WORLD_OK(w);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    assert_int_equal(world_n_events(w, "CEN", "head.published"), published);
+    assert_int_equal(world_shown(w, "P01", false).generation, before.generation); /* it serves what it has */
+    world_heal(w, "P01");
+    world_heal(w, "P02");
+    world_run_for(w, 10 * NS_PER_S);
+    open_epoch(w);
+    assert_true(
+        world_shown(w, "CEN", false).generation > before.generation); /* numbers are not given twice */
+    world_free(w);
+}
+
+/* The epoch of the backup is over already: a third one must be later than both. */
+static void s044_a_backup_of_an_earlier_epoch(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(45, &options, 100);
+    struct world_backup *b = world_back_up(w, "CEN");
+    json_decref(world_call(w, "CEN", "epoch.open", NULL));
+    world_run_for(w, NS_PER_S);
+    json_decref(world_call(w, "CEN", "epoch.open", NULL));
+    churn(w, 1);
+    wake_with(w, "CEN", b);
+    world_restart(w, "CEN");
+    world_run_for(w, 2 * NS_PER_S);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    open_epoch(w);
+    world_free(w);
+}
+
+/* Only a site far below holds the newest generation: its head is passed on from hop to hop. */
+static void s045_a_newer_head_from_far_below(void **state)
+{
+    (void)state;
+    static const char *const codes[] = {"CEN", "P01", "P02"};
+    struct world *w = scenario_synced(45, &options, 100);
+    struct world_backup *b[3];
+    for (unsigned i = 0; i < 3; i++)
+        b[i] = world_back_up(w, codes[i]);
+    churn(w, 2);
+    for (unsigned i = 0; i < 3; i++)
+        wake_with(w, codes[i], b[i]);
+    for (unsigned i = 0; i < 3; i++)
+        world_restart(w, codes[i]);
+    world_run_for(w, 20 * NS_PER_S);
+    WORLD_OK(w);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    open_epoch(w);
+    world_free(w);
+}
+
+/* A second centre with the same keys and nothing else, put up by mistake. */
+static void s046_two_centres(void **state)
+{
+    (void)state;
+    struct world *w = scenario_tree(46, &options, 100);
+    struct world_backup *empty = world_back_up(w, "CEN");
+    scenario_sync(w, true);
+    churn(w, 1);
+    wake_with(w, "CEN", empty);
+    world_restart(w, "CEN");
+    world_run_for(w, 2 * NS_PER_S);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    is_fenced(w, "sync.now", NULL);
+    open_epoch(w);
+    world_free(w);
+}
+
+struct spoiling {
+    unsigned seen;
+};
+
+static struct blob *spoil_offers(void *ctx, struct world *w, bool down, unsigned type, struct blob *frame)
+{
+    struct spoiling *s = ctx;
+    (void)w;
+    if (down || type != FRAME_HEAD)
+        return blob_ref(frame);
+    struct view v = blob_view(frame);
+    uint8_t *copy = malloc(v.len);
+    assert_non_null(copy);
+    memcpy(copy, v.data, v.len);
+    copy[80] ^= 1; /* in the signed payload */
+    struct blob *b = blob_new(copy, v.len);
+    free(copy);
+    s->seen++;
+    return b;
+}
+
+/* What no head key has signed stops nobody, whatever it says. */
+static void s047_a_lying_branch_does_not_stop_the_centre(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(47, &options, 100);
+    struct world_backup *b = world_back_up(w, "P01");
+    world_crash(w, "P02"); /* takes no part */
+    churn(w, 1);
+    struct spoiling s = {0};
+    world_tamper(w, "P01", spoil_offers, &s);
+    inject(w, "P01", (struct world_forgery){.generation = 5, .strange = true}); /* it believes this one */
+    world_run_for(w, 2 * NS_PER_S);
+    world_cut(w, "P01");
+    world_run_for(w, NS_PER_S);
+    world_heal(w, "P01"); /* and offers it; on the way it becomes what nobody signed */
+    world_run_for(w, 5 * NS_PER_S);
+    WORLD_OK(w);
+    assert_true(s.seen > 0);
+    assert_true(world_n_events(w, "CEN", "verify.refused") > 0);
+    assert_string_equal(world_status(w, "CEN").cause, "");
+    world_tamper(w, "P01", NULL, NULL);
+    wake_with(w, "P01", b); /* one that is behind is no reason either */
+    world_restart(w, "P01");
+    world_restart(w, "P02");
+    scenario_converge(w, MINUTE);
+    assert_int_equal(world_n_events(w, "CEN", "epoch.fenced"), 0);
+    churn(w, 1);
+    scenario_equal(w);
+    world_free(w);
+}
+
+/* A thief signs ahead, the centre hears of it and stops; another head key ends both. */
+static void s048_a_theft_is_seen_at_the_centre(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(48, &options, 100);
+    inject(w, "B11", (struct world_forgery){.generation = 1000, .strange = true});
+    world_run_for(w, 2 * NS_PER_S);
+    world_cut(w, "B11");
+    world_run_for(w, NS_PER_S);
+    world_heal(w, "B11");
+    world_run_for(w, 5 * NS_PER_S);
+    WORLD_OK(w);
+    assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+    world_rotate(w);
+    world_run_for(w, 2 * NS_PER_S);
+    scenario_converge(w, 20 * MINUTE);
+    assert_string_equal(world_status(w, "CEN").cause, "");
+    assert_in_range(
+        world_shown(w, "P02", false).generation, 2, 100); /* the thief's numbers are not taken on */
+    churn(w, 1);
+    scenario_equal(w);
+    world_free(w);
+}
+
+static void mark_restored(struct world *w)
+{
+    struct store_txn *t;
+    assert_int_equal(store_begin(world_node_store(w, "CEN"), true, &t), 0);
+    table_number_put(t, RESTORED_WORD, 1);
+    assert_int_equal(store_commit(t), 0);
+}
+
+/* A centre that came from a backup waits for its children, also when it has missed nothing. */
+static void s049_a_restored_centre_waits_for_its_children(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) { /* nothing missed; an operator does not wait; something missed */
+        struct world *w = pair(49);
+        assert_int_equal(world_join(w, "P02", "CEN"), 0);
+        world_run_for(w, NS_PER_S);
+        scenario_converge(w, MINUTE);
+        struct world_backup *b = world_back_up(w, "CEN");
+        if (i == 2)
+            churn(w, 2);
+        wake_with(w, "CEN", b);
+        mark_restored(w);
+        world_crash(w, "P02");
+        world_restart(w, "CEN");
+        world_run_for(w, 10 * MINUTE);
+        WORLD_OK(w);
+        assert_string_equal(world_status(w, "CEN").cause, "epoch-fence"); /* P02 was not heard */
+        is_fenced(w, "sync.now", NULL);
+        if (i == 1)
+            json_decref(world_call(w, "CEN", "epoch.open", NULL));
+        world_restart(w, "P02");
+        world_run_for(w, 3 * MINUTE);
+        WORLD_OK(w);
+        if (i == 2) {
+            assert_string_equal(world_status(w, "CEN").cause, "epoch-fence");
+            json_decref(world_call(w, "CEN", "epoch.open", NULL));
+            world_run_for(w, NS_PER_S);
+        }
+        assert_string_equal(world_status(w, "CEN").cause, "");
+        churn(w, 1);
+        scenario_equal(w);
+        world_crash(w, "CEN"); /* and that is the end of it */
+        world_restart(w, "CEN");
+        world_run_for(w, MINUTE);
+        assert_string_equal(world_status(w, "CEN").cause, "");
+        world_free(w);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -170,6 +435,13 @@ int main(int argc, char **argv)
         cmocka_unit_test(s041_the_key_changes_during_a_run),
         cmocka_unit_test(s042_a_fast_forwarded_head_key),
         cmocka_unit_test(s043_through_the_node),
+        cmocka_unit_test(s044_a_centre_from_an_old_backup),
+        cmocka_unit_test(s044_a_backup_of_an_earlier_epoch),
+        cmocka_unit_test(s045_a_newer_head_from_far_below),
+        cmocka_unit_test(s046_two_centres),
+        cmocka_unit_test(s047_a_lying_branch_does_not_stop_the_centre),
+        cmocka_unit_test(s048_a_theft_is_seen_at_the_centre),
+        cmocka_unit_test(s049_a_restored_centre_waits_for_its_children),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,7 @@ const struct noun nouns[] = {
     {"repair", "fetch damaged pages again"},
     {"explain", "why a site is where it is, and what to do"},
     {"store", "the stores of this site"},
+    {"epoch", "another line of generations (central site)"},
     {"trust", "the head key that counts, and another one"},
     {"reload", "make sitetreed read its configuration again"},
     {"stop", "stop the sitetreed of this site"},
@@ -202,6 +203,13 @@ const struct command commands[] = {
         "sizes and limits of the stores", NULL},
     {"store", "check", {{0}}, 0, COMMAND_NOT_FINE | COMMAND_LONG, "store.check", "store-check",
         &view_findings, NULL, "read everything that is stored and look for contradictions", NULL},
+    {"epoch", "open", {{0}}, 0, COMMAND_CHANGES, "epoch.open", "epoch-open", &view_epoch, NULL,
+        "publish what this site holds in a new epoch",
+        "For a central site that was restored from a backup while the sites below hold newer generations: it "
+        "publishes "
+        "nothing until this is said. Every site then walks to what the central site holds and goes on "
+        "serving "
+        "meanwhile. Also for the one of two central sites that is to stay."},
     {"trust", "show", {{0}}, 0, 0, "trust.show", "trust-show", &view_trust, run_trust_show,
         "the head key and its version, fingerprints, and where the root key is",
         "The root key is needed for nothing but another head key: keep it offline."},

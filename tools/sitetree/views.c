@@ -235,3 +235,6 @@ const struct screen view_recalls = {SECTIONS(TABLE("recalls", "nothing was recal
     {"update", "id", FORMAT_TEXT, FIELD_KEEP}, {"recalled", "at", FORMAT_TIME},
     {"generation", "generation", FORMAT_NUMBER}, {"in force at", "confirmed", FORMAT_COUNT},
     {"offline", "offline", FORMAT_COUNT}, {"sites", "of", FORMAT_COUNT}))};
+
+const struct screen view_epoch = {
+    SECTIONS(RECORD("", {"epoch", "id", FORMAT_TEXT}, {"generation", "generation", FORMAT_NUMBER}))};

@@ -321,6 +321,35 @@ static void test_catalogue_frames_pass(void **state)
     assert_string_equal("metadata/local", last->topic);
 }
 
+static int offer(int child, uint64_t request)
+{
+    char user[64];
+    COPY_TEXT(user, pump_user(&p, 0, p.nodes[child].keys.link.public));
+    return pump_frame(&p, 0, p.nodes[child].session, user,
+        frame_wrap(FRAME_HEAD, 1, request, NULL, view_str("head"), false));
+}
+
+/* A child offers its head to a parent that is behind: not too often, and whatever is wrong with it does not
+ * end the link. */
+static void test_a_head_from_below_passes(void **state)
+{
+    (void)state;
+    int p01 = pump_join(&p, 0, "P01", "primary");
+    ready_all(1);
+    unsigned before = p.nodes[0].n_to_worker;
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(0, offer(p01, 0));
+    assert_int_equal(before + 1, p.nodes[0].n_to_worker);
+    pump_run(&p, 2 * NS_PER_S);
+    assert_int_equal(0, offer(p01, 77)); /* an answer to nothing */
+    assert_int_equal(before + 1, p.nodes[0].n_to_worker);
+    assert_int_equal(0, offer(p01, 0));
+    assert_int_equal(before + 2, p.nodes[0].n_to_worker);
+    struct node_view view;
+    node_look(p.nodes[p01].node, &view);
+    assert_string_equal("live", view.uplink);
+}
+
 static void test_a_greedy_child_has_a_limit(void **state)
 {
     (void)state;
@@ -481,8 +510,8 @@ int main(void)
     const struct CMUnitTest tests[] = {T(test_links_come_up), T(test_links_from_both_ends),
         T(test_reports_reach_the_top), T(test_silence_is_not_heard), T(test_parent_restarts),
         T(test_newer_session_replaces), T(test_removed_site_is_refused_at_once), T(test_loops_are_refused),
-        T(test_versions_must_meet), T(test_catalogue_frames_pass), T(test_a_greedy_child_has_a_limit),
-        T(test_worker_away), T(test_idle_traffic), T(test_commands_that_are_off), T(test_garbage_frames),
-        T(test_store_failures)};
+        T(test_versions_must_meet), T(test_catalogue_frames_pass), T(test_a_head_from_below_passes),
+        T(test_a_greedy_child_has_a_limit), T(test_worker_away), T(test_idle_traffic),
+        T(test_commands_that_are_off), T(test_garbage_frames), T(test_store_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,6 +152,29 @@ static uint64_t told_version(uint8_t ret_key[32])
     return 0;
 }
 
+/* A centre from a backup: this epoch may have gone on since, a new one is the operator's word. */
+static void test_a_restored_centre(void **state)
+{
+    (void)state;
+    struct store_txn *t;
+    assert_int_equal(0, ask(0, (struct wish){1, 1}));
+    assert_int_equal(0, store_begin(p.nodes[0].store, true, &t));
+    table_number_put(t, RESTORED_WORD, 7);
+    assert_int_equal(0, store_commit(t));
+    pump_restart(&p, 0);
+    pump_ready(&p, 0);
+    assert_int_equal(ERR_FENCED, ask(0, (struct wish){1, 2}));
+    assert_int_equal(ERR_FENCED, ask(0, (struct wish){1, 1})); /* the same bytes again as well */
+    pump_restart(&p, 0);
+    pump_ready(&p, 0);
+    assert_int_equal(ERR_FENCED, ask(0, (struct wish){1, 2}));
+    assert_int_equal(0, ask(0, (struct wish){2, 2, .epoch = 1}));
+    assert_int_equal(0, ask(0, (struct wish){2, 3, .epoch = 1}));
+    pump_restart(&p, 0);
+    assert_int_equal(0, ask(0, (struct wish){2, 4, .epoch = 1}));
+    assert_true(pump_event(&p, 0, "site.released"));
+}
+
 static void test_another_head_key(void **state)
 {
     (void)state;
@@ -196,6 +219,6 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {T(test_generations), T(test_epochs), T(test_fields),
-        T(test_a_write_that_fails), T(test_another_head_key)};
+        T(test_a_write_that_fails), T(test_another_head_key), T(test_a_restored_centre)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
