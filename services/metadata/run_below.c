@@ -55,6 +55,34 @@ int run_wait(struct metadata *m)
     return rc;
 }
 
+/* A request is repeated until it was acknowledged, and a link may double it or bring it late: what is not
+ * newer than the last one of this parent was followed already (P6). A parent that was restored counts its
+ * runs anew; its later generations, or its new epoch, tell. */
+static int is_new(
+    struct metadata *m, uint64_t run, uint64_t generation, const struct epoch *epoch, bool *ret_new)
+{
+    AUTO_BUF mark = {0};
+    struct meta_name name = meta_of("last-request", view_str(m->parent));
+    struct view last;
+    *ret_new = true;
+    if (meta_get(m->txn, name.s, &last) == 0) {
+        struct reader r = reader_of(last);
+        uint64_t last_run = read_be64(&r), last_generation = read_be64(&r);
+        struct epoch last_epoch;
+        bool same = epoch_from_view(r.rest, &last_epoch) == 0 && epoch_eq(&last_epoch, epoch);
+        const struct head *newest = m->known ? m->known : m->applied;
+        bool ours = newest && epoch_eq(&newest->epoch, epoch);
+        *ret_new = run > last_run || (same ? generation > last_generation : ours);
+    }
+    if (!*ret_new)
+        return 0;
+    buf_be64(&mark, run);
+    buf_be64(&mark, generation);
+    buf_append(&mark, epoch->b, sizeof epoch->b);
+    meta_put(m->txn, name.s, buf_view(&mark));
+    return mark.err;
+}
+
 int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
 {
     AUTO_ARENA a;
@@ -70,14 +98,10 @@ int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
         send_to(m, (struct peer){PEER_PARENT, 0}, CLASS_HEAD, /* leaves after the commit */
             frame_pack(FRAME_SYNC_ACK, CLASS_HEAD, 0, state_epoch(m), &y.base, false));
     }
-    AUTO_BUF mark = {0};
-    struct view last;
-    buf_fmt(&mark, "%s %s %" PRIu64, m->parent, q->run, (uint64_t)q->generation);
-    if (mark.err)
-        return -ENOMEM;
-    if (meta_get(m->txn, "last-request", &last) == 0 && view_eq(last, buf_view(&mark)))
-        return 0; /* repeated until it was acknowledged */
-    meta_put(m->txn, "last-request", buf_view(&mark));
+    bool follow;
+    rc = is_new(m, run_number(q->run), q->generation, &epoch, &follow);
+    if (rc || !follow)
+        return rc;
     if (m->run) { /* still on the way to an older request: one run answers both */
         m->run->target_epoch = epoch;
         m->run->target_generation = q->generation;
