@@ -159,10 +159,10 @@ int catchup_apply(struct metadata *m, struct scope *s, const struct scope_entry 
     t.later = true;
     struct subtree now;
     int rc = raws ? gather(m, s, to->serial, raws, &changes) : -ENOMEM;
-    if (!rc) {
-        changes.n = change_sort(changes.list, changes.n);
+    if (!rc)
+        rc = change_sort(changes.list, &changes.n);
+    if (!rc)
         rc = tree_update(&t, &s->applied.tree, changes.list, changes.n, &now);
-    }
     if (!rc && (!hash_eq(&now.hash, &to->tree.hash) || now.count != to->tree.count))
         rc = err_fail(ERR_ROOT, "the deltas of %s do not reach the signed root", s->name);
     for (size_t i = 0; raws && i < n; i++)

@@ -134,10 +134,10 @@ static int add_step(
     state_tree(m, s, &t);
     t.replaced = &d->replaced[row];
     int rc = make_changes(s, edits, n, e->serial + 1, &bytes, &changes);
-    if (!rc) {
-        changes.n = change_sort(changes.list, changes.n);
+    if (!rc)
+        rc = change_sort(changes.list, &changes.n);
+    if (!rc)
         rc = tree_update(&t, &e->tree, changes.list, changes.n, &now);
-    }
     if (!rc && delta) {
         struct hash h;
         delta_pack(&raw, s->name, e->serial + 1, &e->tree.hash, &now.hash, &e->delta, e->tombstone_floor,

@@ -112,6 +112,8 @@ int replica_rehash(struct metadata *m)
             buf_reset(&hashes);
             rc = page_verify(s->salt, p, &want, raw, &hashes);
         }
+        if (rc == -ENOMEM || last.err) /* says nothing of the page */
+            return -ENOMEM;
         m->rehashed++;
         pages--;
         if (rc) {

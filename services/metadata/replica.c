@@ -369,6 +369,8 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
             rc = catchup_take(m, s, d);
             if (store_txn_error(m->txn))
                 return store_txn_error(m->txn);
+            if (rc == -ENOMEM)
+                return rc;
             if (rc) {
                 state_refusal(m, rc, "hint");
                 hint->n_deltas = 0; /* the pull lane will bring them */

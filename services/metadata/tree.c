@@ -50,16 +50,20 @@ static int change_order(const void *a, const void *b)
     return c ? c : (x->i > y->i) - (x->i < y->i);
 }
 
-size_t change_sort(struct change *changes, size_t n)
+int change_sort(struct change *changes, size_t *n)
 {
-    struct indexed *order = malloc((n ? n : 1) * sizeof *order);
-    struct change *sorted = malloc((n ? n : 1) * sizeof *sorted);
-    INVARIANT(order && sorted);
-    for (size_t i = 0; i < n; i++)
+    struct indexed *order = malloc((*n ? *n : 1) * sizeof *order);
+    struct change *sorted = malloc((*n ? *n : 1) * sizeof *sorted);
+    if (!order || !sorted) {
+        free(order);
+        free(sorted);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < *n; i++)
         order[i] = (struct indexed){&changes[i], i};
-    qsort(order, n, sizeof *order, change_order);
+    qsort(order, *n, sizeof *order, change_order);
     size_t m = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < *n; i++) {
         if (m && hash_eq(&sorted[m - 1].key_hash, &order[i].c->key_hash))
             m--;
         sorted[m++] = *order[i].c;
@@ -67,7 +71,8 @@ size_t change_sort(struct change *changes, size_t n)
     memcpy(changes, sorted, m * sizeof *sorted);
     free(sorted);
     free(order);
-    return m;
+    *n = m;
+    return 0;
 }
 
 int tree_page(struct tree *t, struct place p, const struct hash *hash, struct stored_page *ret_page)

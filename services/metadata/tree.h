@@ -33,8 +33,8 @@ struct change {
 };
 /* Fills in the hashes. */
 void change_init(struct change *c, const uint8_t salt[16], struct view key, struct view record);
-/* Sorts by key hash; of equal keys the last one stays; returns how many are left. */
-size_t change_sort(struct change *changes, size_t n);
+/* Sorts by key hash; of equal keys the last one stays; n becomes how many are left. */
+int change_sort(struct change *changes, size_t *n) MUST_CHECK;
 
 /* Applies changes (sorted by change_sort) to the tree `old` (count 0: empty). ERR_CORRUPT when a page is
  * missing or damaged; then the transaction must be aborted or the tree walked again. */
