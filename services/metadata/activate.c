@@ -22,7 +22,8 @@ static int fall_back(struct metadata *m, struct scope *s, const struct scope_ent
     return walk_start(m, s, to);
 }
 
-/* Pages of scopes that the new head no longer has, or that a walk left behind. */
+/* Pages of scopes that the new head no longer has, or that a walk left behind, this one or one that was given
+ * up. */
 static int clean_up(struct metadata *m, const struct head *h, const bool *walked)
 {
     for (size_t i = 0; i < m->n_scopes; i++) {
@@ -32,9 +33,13 @@ static int clean_up(struct metadata *m, const struct head *h, const bool *walked
         uint64_t deleted;
         AUTO_TREE t;
         state_tree(m, s, &t);
-        int rc = gone || (walked && walked[i]) ? tree_sweep(&t, e ? &e->tree : NULL, &deleted) : 0;
+        bool sweep = gone || s->staged || (walked && walked[i]);
+        int rc = sweep ? tree_sweep(&t, e ? &e->tree : NULL, &deleted) : 0;
         if (rc)
             return rc;
+        if (s->staged)
+            meta_del(m->txn, meta_of("staged", view_str(s->name)).s);
+        s->staged = false;
         if (gone)
             delta_trim(m->txn, s->id, UINT64_MAX);
         else if (e)

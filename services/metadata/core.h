@@ -62,6 +62,7 @@ struct scope {
     uint64_t deltas_missing_to; /* the newest delta still missing; 0: none */
     struct hash delta_expect;   /* what its hash must be */
     bool deltas_asked;
+    bool staged;  /* pages were fetched that no applied head may reach: kept in the store too */
     bool careful; /* own pages are not to be trusted: look at each, never fetch whole subtrees */
 };
 

@@ -168,8 +168,11 @@ int state_load(struct metadata *m)
         if (w.key.len > SCOPE_NAME_MAX || r.bad)
             return err_fail(ERR_CORRUPT, "stored scope is damaged");
         memcpy(name, w.key.data, w.key.len);
-        if (!state_scope_find(m, name) && !scope_add(m, name, id))
+        struct scope *s = state_scope_find(m, name);
+        if (!s && !(s = scope_add(m, name, id)))
             return -ENOMEM;
+        struct view any;
+        s->staged = meta_get(m->txn, meta_of("staged", view_str(name)).s, &any) == 0;
         if (id > m->next_scope_id)
             m->next_scope_id = id;
     }

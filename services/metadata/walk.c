@@ -199,6 +199,10 @@ static int take_page(struct metadata *m, struct tree *t, struct request *r, cons
     if (rc)
         return rc;
     r->expect.n--;
+    if (!r->scope->staged) { /* whatever becomes of this walk, what it leaves behind is swept */
+        r->scope->staged = true;
+        meta_put(m->txn, meta_of("staged", view_str(r->scope->name)).s, view_of("", 0));
+    }
     bool leaf = subtree_is_leaf(&w.is, at);
     /* a site without children keeps leaves as they are read: nobody asks it for the compressed ones */
     bool raw_is_better = leaf && m->n_children == 0;
