@@ -348,6 +348,7 @@ void world_free(struct world *w)
         }
         if (s->identity_free)
             s->identity_free(s->identity);
+        hostile_free(s->hostile);
         free(s->access);
         free(s->fetched.slots);
         free(s->arriving);

@@ -69,6 +69,10 @@ struct world_options {
     uint64_t queue_bound; /* bytes that may wait on one direction of a link (P11); default 16 MiB */
     unsigned shown_every; /* a deep check of one site by chance every n steps; default 500 */
     bool verbose;         /* every trace line to stderr */
+    const char *replay; /* the command that does the same again, for world_report; borrowed; NULL: unknown */
+    /* tests/lib/failing_memory.h, where the test is linked with it; for world_fail_alloc */
+    void (*fail_memory)(size_t n, bool all);
+    bool (*memory_failed)(void);
 };
 
 struct world *world_new(const struct world_options *opt); /* aborts when there is no memory: it is a test */
@@ -109,6 +113,14 @@ struct world_faults {
 void world_set_faults(struct world *w, const char *child, const struct world_faults *f); /* NULL: none */
 void world_drop_hints(struct world *w, const char *child, bool on); /* the hint lane loses everything */
 
+/* The site follows another parent from now on, as if its operator had said so. */
+void world_move(struct world *w, const char *child, const char *parent);
+/* Cuts every link between these sites (bits by the order in which they were added) and the others. */
+void world_partition(struct world *w, uint64_t sites);
+/* A second centre by mistake: another first site with the same keys and a copy of what the first one had in
+ * its store at this moment. It signs on its own; nobody checks it. Not where there are nodes. */
+void world_twin(struct world *w, const char *code);
+
 /* Processes. */
 void world_crash(struct world *w, const char *code);   /* kill -9: what was not committed is gone */
 void world_restart(struct world *w, const char *code); /* starts it when it is down */
@@ -126,6 +138,12 @@ void world_skew(struct world *w, const char *code, int64_t ns); /* its wall cloc
 
 /* The first site gets another head key, vouched for by the root key under the next trust version. */
 void world_rotate(struct world *w);
+/* Once: in the next step of the worker (or of the node) that makes so many allocations, the nth fails. 0:
+ * none. */
+void world_fail_alloc(struct world *w, const char *code, unsigned nth);
+void world_fail_node_alloc(struct world *w, const char *code, unsigned nth);
+/* Once: the nth frame from now that the site gives to a link is lost, as one that a full queue refused. */
+void world_lose_send(struct world *w, const char *code, unsigned nth);
 
 /* Stores. */
 void world_fail_write(

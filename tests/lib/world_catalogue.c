@@ -61,7 +61,8 @@ struct digest {
     struct hash_state state;
     uint64_t records;
     struct world *w;
-    bool origin;
+    const char *site;
+    uint64_t generation;
 };
 
 static int digest_record(void *ctx, const struct record *r, const struct hash *hash)
@@ -70,14 +71,11 @@ static int digest_record(void *ctx, const struct record *r, const struct hash *h
     struct digest *d = ctx;
     hash_more(&d->state, r->bytes.data, r->bytes.len);
     d->records++;
-    if (!d->origin)
-        return 0; /* the others are compared with it */
-    struct upstreams *us = upstreams_of(d->w);
-    uint64_t key = seen_hash(r->key, view_of("", 0));
-    if (r->flags & RECORD_TOMBSTONE)
-        seen_add(&us->dead, key);
-    else if (seen_has(&us->dead, key) && !us->may_return)
-        world_break(d->w, "P8", "%.*s was deleted and is back", (int)r->key.len, r->key.data);
+    bool tombstone = r->flags & RECORD_TOMBSTONE;
+    if (tombstone)
+        properties_dead(d->w, r->key, d->generation);
+    else
+        properties_alive(d->w, r->key, d->generation, d->site);
     return 0;
 }
 
@@ -110,78 +108,13 @@ static int probe(struct world_process *p, struct store_txn *t, bool deep, struct
     rc = catalogue_head(p->w, t, &h); /* with its signature: P9 */
     if (rc)
         return rc;
-    struct digest d = {.w = p->w, .origin = !p->site->parent};
+    struct digest d = {.w = p->w, .site = p->site->code, .generation = h->generation};
     hash_start(&d.state, "world", NULL);
     rc = catalogue_each(p->w, t, h, digest_record, &d);
     hash_end(&d.state, &ret_shown->content);
     ret_shown->records = d.records;
     head_free(h);
     return rc;
-}
-
-/* P5: what a site tells its children is on its disk, but for hints that it passes on while it commits. */
-static void on_send(struct world_process *p, const struct effect *e)
-{
-    struct frame f;
-    if (frame_parse(blob_view(e->frame), &f))
-        return;
-    if (f.type == FRAME_PAGE_GET && e->to.kind == PEER_PARENT)
-        pages_on_get(p->site, &f);
-    if (e->early && f.type != FRAME_HINT && f.type != FRAME_HEAD_GET && f.type != FRAME_DELTA_GET &&
-        f.type != FRAME_PAGE_GET) /* a question claims nothing */
-        world_break(p->w, "P5", "%s sends %s before its commit", p->site->code, frame_type_word(f.type));
-    if (f.type != FRAME_HEAD || e->to.kind != PEER_CHILD)
-        return;
-    AUTO_ARENA a;
-    arena_init(&a);
-    int rc;
-    Sitetree__HeadBytes *m = FRAME_UNPACK(&a, &f, head_bytes, &rc);
-    Sitetree__Head *h = m && m->head ? MESSAGE_UNPACK(&a, pb_view(m->head->payload), 512, head, &rc) : NULL;
-    if (h && (!p->has_shown || h->generation > p->shown.generation))
-        world_break(p->w, "P5", "%s serves generation %llu and has committed %llu", p->site->code,
-            (unsigned long long)h->generation, (unsigned long long)p->shown.generation);
-}
-
-/* P1: whatever dies in between, one generation is signed for one content only. */
-static void note_signed(struct world *w, const struct frame *f)
-{
-    struct upstreams *us = upstreams_of(w);
-    AUTO_ARENA a;
-    arena_init(&a);
-    int rc;
-    Sitetree__Signed *m = FRAME_UNPACK(&a, f, signed, &rc);
-    Sitetree__Head *h = m ? MESSAGE_UNPACK(&a, pb_view(m->payload), 512, head, &rc) : NULL;
-    if (!h || h->epoch.len != 16)
-        return;
-    struct signed_once s = {.generation = h->generation};
-    memcpy(s.epoch.b, h->epoch.data, 16);
-    head_hash(pb_view(m->payload), &s.head);
-    for (size_t i = 0; i < us->n_signed; i++) {
-        const struct signed_once *was = &us->signed_heads[i];
-        if (was->generation != s.generation || !epoch_eq(&was->epoch, &s.epoch))
-            continue;
-        if (!hash_eq(&was->head, &s.head))
-            world_break(
-                w, "P1", "generation %llu is signed for two contents", (unsigned long long)s.generation);
-        return;
-    }
-    us->signed_heads = must(realloc(us->signed_heads, (us->n_signed + 1) * sizeof s));
-    us->signed_heads[us->n_signed++] = s;
-}
-
-static void on_input(struct world_process *p, const struct input *in)
-{
-    struct frame f;
-    if (in->kind == INPUT_FRAME && in->from.kind == PEER_NODE && frame_parse(in->body, &f) == 0 &&
-        f.type == FRAME_SIGNED_HEAD)
-        note_signed(p->w, &f);
-    pages_on_input(p, in);
-}
-
-static void on_commit(struct world_process *p)
-{
-    metadata_on_commit(p->core, (struct wall){WALL_START + p->w->now + p->site->skew});
-    pages_on_commit(p);
 }
 
 static int make(struct world_process *p, struct store *store, const struct random_source *random,
@@ -217,9 +150,9 @@ const struct world_core world_metadata = {
     .free = free_core,
     .step = step,
     .probe = probe,
-    .on_send = on_send,
-    .on_input = on_input,
-    .on_commit = on_commit,
+    .on_send = properties_on_send,
+    .on_input = properties_on_input,
+    .on_commit = properties_on_commit,
     .job_time = upstream_job_time,
     .job = upstream_job,
 };

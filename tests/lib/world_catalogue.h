@@ -24,6 +24,8 @@ void world_upstream_churn(struct world *w, const char *name, unsigned come, unsi
 void world_upstream_put(
     struct world *w, const char *name, const char *key, const char *product, const char *classification);
 void world_upstream_leave(struct world *w, const char *name, const char *key);
+/* The key of one of its items by chance; false: it has none. */
+bool world_upstream_any(struct world *w, const char *name, char *ret_key, size_t key_len);
 void world_upstream_fail(struct world *w, const char *name, int err); /* every fetch fails; 0: no more */
 void world_upstream_hang(struct world *w, const char *name, bool on); /* a fetch never ends */
 void world_upstream_slow(struct world *w, const char *name, int64_t ns);
@@ -44,14 +46,21 @@ void world_count(struct world *w, const char *code, unsigned ret_counts[4]);
 bool world_equals_upstreams(struct world *w, const char *code, char *ret_why, size_t why_len);
 /* The head that a site has applied, altered and signed again with the real key, as a hint without deltas. */
 struct world_forgery {
-    int64_t generation; /* added to that of the applied head; 0: the same */
-    bool other_epoch;   /* a random epoch with the counter of the applied head */
-    int64_t expires;    /* ns added to the expiry */
-    uint64_t counter;   /* added to the epoch counter */
-    bool strange;       /* a scope has a root that no pages lead to */
-    bool old_key;       /* signed by the head key of before the last world_rotate, under its version */
-    bool bad_signature; /* one bit of it is turned */
-    bool other_key;     /* signed by a key that nobody trusts */
+    int64_t generation;  /* added to that of the applied head; 0: the same */
+    bool other_epoch;    /* a random epoch with the counter of the applied head */
+    int64_t expires;     /* ns added to the expiry */
+    uint64_t counter;    /* added to the epoch counter */
+    bool strange;        /* a scope has a root that no pages lead to */
+    bool old_key;        /* signed by the head key of before the last world_rotate, under its version */
+    bool bad_signature;  /* one bit of it is turned */
+    bool other_key;      /* signed by a key that nobody trusts */
+    bool other_previous; /* it does not follow the applied head */
+    enum world_trust {
+        WORLD_TRUST_NONE,
+        WORLD_TRUST_OLD,     /* version 1 with the root key's signature; it names that key */
+        WORLD_TRUST_FOREIGN, /* a later version by another root key; it names that key */
+        WORLD_TRUST_UNSIGNED /* a later version with a wrong signature */
+    } trust;                 /* the statement that comes along */
 };
 struct blob *world_forge(
     struct world *w, const char *code, const struct world_forgery *f); /* the caller owns it */

@@ -25,14 +25,19 @@ struct upstream {
 struct upstreams {
     struct upstream *list;
     size_t n;
-    struct seen_set dead; /* keys that were tombstones at the first site */
+    struct dead { /* keys that are tombstones, and from which generation on; a table by hash */
+        uint64_t key, generation;
+    } * dead;
+    size_t n_dead, cap_dead;
     bool may_return;
     struct signed_once {
         struct epoch epoch;
-        uint64_t generation;
+        uint64_t generation, counter, trust;
         struct hash head;
     } * signed_heads;
     size_t n_signed;
+    struct seen_set deltas;   /* that the first site sent */
+    struct seen_set requests; /* P6: what was followed and what has ended, by site */
 };
 struct upstreams *upstreams_of(struct world *w);
 void upstreams_free(void *u);
@@ -49,7 +54,14 @@ int catalogue_head(struct world *w, struct store_txn *t, struct head **ret_head)
 int catalogue_each(
     struct world *w, struct store_txn *t, const struct head *h, tree_visit_fn *visit, void *ctx);
 
+/* world_properties.c: for struct world_core, and for whoever reads records. */
+void properties_on_send(struct world_process *p, const struct effect *e);
+void properties_on_input(struct world_process *p, const struct input *in);
+void properties_on_commit(struct world_process *p);
+void properties_dead(struct world *w, struct view key, uint64_t generation);
+void properties_alive(struct world *w, struct view key, uint64_t generation, const char *site);
+
 /* world_pages.c: P7, for struct world_core. */
-void pages_on_get(struct world_site *s, const struct frame *f);
+void pages_on_get(struct world_process *p, const struct frame *f);
 void pages_on_input(struct world_process *p, const struct input *in);
 void pages_on_commit(struct world_process *p);

@@ -67,7 +67,7 @@ static void check_against_origin(struct world_process *p, const struct world_sho
 void check_committed(struct world_process *p)
 {
     struct world *w = p->w;
-    if (!p->type->probe)
+    if (!p->type->probe || p->site->twin)
         return;
     struct world_shown s = {0};
     int rc = probe(p, false, &s);

@@ -57,6 +57,7 @@ struct event {
     struct world_link *link;
     unsigned connection;
     bool down, hint, up;
+    bool forged; /* by a hostile relay: it is not attacked once more */
     uint8_t lane;
     char topic[200];
     struct peer from, via;
@@ -78,7 +79,8 @@ struct world_process {
     const void *config;
     unsigned life; /* grows at each start and each death */
     unsigned starts, short_lives;
-    int died_of; /* of the step that failed last; 0 after anything else */
+    unsigned fail_alloc; /* this allocation of a step fails, in the next step that makes so many */
+    int died_of;         /* of the step that failed last; 0 after anything else */
     int64_t booted;
     struct chance chance;
     struct random_source random;
@@ -105,6 +107,7 @@ struct world_site {
     struct world_process worker, node;
     bool has_node;
     unsigned crash_at, points;
+    unsigned lose_send; /* the nth from now */
     bool full;
     struct world_counts counts;
     struct access { /* the node's ZAP table */
@@ -125,7 +128,11 @@ struct world_site {
         size_t key_len;
     } * arriving;
     size_t n_arriving;
-    void *identity; /* world_full.c */
+    bool twin;                /* a second centre with the keys of the first: nobody checks it */
+    struct hash checked_head; /* world_properties.c */
+    uint64_t checked_counter, checked_trust;
+    struct hostile *hostile; /* world_hostile.c; NULL: never */
+    void *identity;          /* world_full.c */
     void (*identity_free)(void *identity);
     uint64_t signed_generation; /* what the world signed in the node's place */
     struct epoch signed_epoch;
@@ -194,7 +201,8 @@ struct world {
     struct sign_key old_head_key; /* of before the last world_rotate */
     uint8_t first_head_key[32];
     uint64_t trust_version;
-    struct buf trust; /* the statement of the root key, from version 2 on */
+    struct buf trust;          /* the statement of the root key, from version 2 on */
+    unsigned attacks_made[16]; /* world_hostile.c, by enum world_attack */
     /* a command that waits for its answer */
     uint64_t commands, waiting_command;
     json_t *answer;
@@ -229,6 +237,10 @@ void links_ask_again(struct world_site *parent);
 void link_close(struct world_site *parent, struct peer child);
 void link_choose(struct world_site *child, unsigned place);
 struct world_link *link_of_session(struct world_site *parent, uint32_t session);
+
+/* world_hostile.c: false: the frame does not arrive; else e->frame may be another one now */
+bool hostile_arrive(struct world_link *l, struct event *e);
+void hostile_free(struct hostile *h);
 
 /* world.c */
 struct world_site *site_find(struct world *w, const char *code); /* aborts on an unknown code */

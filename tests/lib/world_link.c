@@ -278,6 +278,8 @@ static void arrive(struct world_link *l, struct event *e)
         if (l->hook.when == WORLD_INSTEAD || (!late && (e->connection != l->connection || !l->connected)))
             return;
     }
+    if (l->parent->hostile && !hostile_arrive(l, e))
+        return;
     if (l->tamper) {
         struct blob *other = l->tamper(l->tamper_ctx, w, e->down, type, e->frame);
         if (!other) {
@@ -295,6 +297,8 @@ static void arrive(struct world_link *l, struct event *e)
 static void tell_now(struct world_link *l, struct event *e)
 {
     struct world_process *p = e->proc;
+    if (p->site != l->parent && p->site != l->child)
+        return; /* the child has another parent since, and this one was told */
     if (!p->is_node) {
         if (p->core && !p->starting)
             shim_link(p, l, e->up, e->up ? "" : "link lost");
@@ -389,6 +393,30 @@ void world_heal(struct world *w, const char *child)
         link_drop(l, "healed", true);
     }
     link_update(l);
+}
+
+void world_move(struct world *w, const char *child, const char *parent)
+{
+    struct world_link *l = find_link(w, child);
+    struct world_site *to = site_find(w, parent);
+    if (l->parent == to || to == l->child)
+        return;
+    trace(w, l->child, "moves to %s", parent);
+    if (!l->parent->has_node)
+        shim_link(&l->parent->worker, l, false, "the child has left");
+    link_drop(l, "moved", true);
+    l->told[0] = false;
+    l->parent = l->child->parent = to;
+    link_update(l);
+}
+
+void world_partition(struct world *w, uint64_t sites)
+{
+    for (unsigned i = 0; i < w->n_sites; i++) {
+        struct world_link *l = w->sites[i]->up_link;
+        if (l && (sites >> l->parent->index & 1) != (sites >> l->child->index & 1))
+            world_cut(w, l->child->code);
+    }
 }
 
 void world_mute(struct world *w, const char *child)

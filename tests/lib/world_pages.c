@@ -9,31 +9,7 @@
 #include "tests/lib/world_catalogue_internal.h"
 #include "tests/lib/world_internal.h"
 
-/* P7: what arrived and was committed is not asked for again. */
-
-void pages_on_get(struct world_site *s, const struct frame *f)
-{
-    AUTO_ARENA a;
-    arena_init(&a);
-    int rc;
-    Sitetree__PageGet *m = FRAME_UNPACK(&a, f, page_get, &rc);
-    if (!m)
-        return;
-    struct asked_page_request *r = &s->asked[s->n_asked++ % COUNT_OF(s->asked)];
-    r->request = f->request;
-    snprintf(r->scope, sizeof r->scope, "%s", m->scope);
-}
-
-static bool take_asked(struct world_site *s, uint64_t request, char ret_scope[128])
-{
-    for (unsigned i = 0; i < COUNT_OF(s->asked); i++)
-        if (request && s->asked[i].request == request) {
-            memcpy(ret_scope, s->asked[i].scope, 128);
-            s->asked[i].request = 0; /* a second answer to it is the network's doing */
-            return true;
-        }
-    return false;
-}
+/* P7: what arrived and was committed is not asked for again, and what comes again is counted. */
 
 static int page_hash(const uint8_t salt[16], struct place at, struct view raw, struct hash *ret_hash)
 {
@@ -56,6 +32,59 @@ static int page_hash(const uint8_t salt[16], struct place at, struct view raw, s
     }
     leaf_hash(salt, at, (const void *)hashes.data, count, ret_hash);
     return hashes.err;
+}
+
+/* Whether the committed store has the page, and it is what its name says. */
+static bool is_held(
+    struct store_txn *t, uint32_t scope, const uint8_t salt[16], const Sitetree__PageWant *want)
+{
+    struct place at;
+    struct hash name, is;
+    struct view v, raw;
+    struct stored_page page;
+    AUTO_BUF scratch = {0};
+    if (place_unpack(pb_view(want->place), &at) || hash_from_view(pb_view(want->hash), &name))
+        return false;
+    struct page_key k = key_page(scope, at, &name);
+    return store_get(t, TABLE_PAGES, KEY(k), &v) == 0 && stored_page_parse(v, &page) == 0 &&
+           stored_page_raw(&page, &scratch, &raw) == 0 && page_hash(salt, at, raw, &is) == 0 &&
+           hash_eq(&is, &name);
+}
+
+void pages_on_get(struct world_process *p, const struct frame *f)
+{
+    struct world_site *s = p->site;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    Sitetree__PageGet *m = FRAME_UNPACK(&a, f, page_get, &rc);
+    if (!m)
+        return;
+    struct asked_page_request *r = &s->asked[s->n_asked++ % COUNT_OF(s->asked)];
+    r->request = f->request;
+    snprintf(r->scope, sizeof r->scope, "%s", m->scope);
+    struct store_txn *t;
+    uint32_t id;
+    uint8_t salt[16];
+    if (store_begin(p->store, false, &t))
+        return;
+    scope_salt(m->scope, salt);
+    if (catalogue_scope_id(t, m->scope, &id) == 0)
+        for (size_t i = 0; i < m->n_wants; i++)
+            if (is_held(t, id, salt, m->wants[i]))
+                world_break(p->w, "P7", "%s asks for a page of %s that it has", s->code, m->scope);
+    store_abort(t);
+}
+
+static bool take_asked(struct world_site *s, uint64_t request, char ret_scope[128])
+{
+    for (unsigned i = 0; i < COUNT_OF(s->asked); i++)
+        if (request && s->asked[i].request == request) {
+            memcpy(ret_scope, s->asked[i].scope, 128);
+            s->asked[i].request = 0; /* a second answer to it is the network's doing */
+            return true;
+        }
+    return false;
 }
 
 static void note_arriving(struct world_process *p, const char *scope, const Sitetree__PageBytes *b)

@@ -214,6 +214,9 @@ void world_report(const struct world *w)
     for (uint64_t i = first; i < w->trace_n; i++)
         fprintf(stderr, "  %s\n", w->trace[i % TRACE_LINES]);
     fprintf(stderr, "world: %s\n", w->broken ? w->breach : "no property is broken");
+    fprintf(stderr, "world: trace %016llx\n", (unsigned long long)w->trace_hash);
+    if (w->opt.replay)
+        fprintf(stderr, "world: the same again: %s\n", w->opt.replay);
 }
 
 void world_verbose(struct world *w, bool on)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "proto/catalogue.pb-c.h"
+#include "proto/trust.pb-c.h"
 #include "services/metadata/head.h"
 #include "services/metadata/tree.h"
 #include "tests/lib/world_catalogue_internal.h"
@@ -120,9 +121,33 @@ bool world_equals_upstreams(struct world *w, const char *code, char *ret_why, si
     return ret_why[0] == 0;
 }
 
+/* The statement that makes the key of a forgery look right. */
+static void pack_trust(
+    struct world *w, enum world_trust kind, const struct sign_key *head_key, struct buf *out)
+{
+    struct sign_key root = w->root_key;
+    uint8_t signature[64];
+    AUTO_BUF payload = {0};
+    if (kind == WORLD_TRUST_FOREIGN)
+        sign_key_from_seed((const uint8_t *)"a root key that is only made up..", &root);
+    Sitetree__Trust t = SITETREE__TRUST__INIT;
+    t.hierarchy = pb_bytes(view_of(w->hierarchy.b, sizeof w->hierarchy.b));
+    t.version = kind == WORLD_TRUST_OLD ? 1 : 1000;
+    t.root_key = pb_bytes(view_of(root.public, sizeof root.public));
+    t.head_key = pb_bytes(view_of(head_key->public, sizeof head_key->public));
+    message_pack(&t.base, &payload);
+    sign_detached(&root, "trust", buf_view(&payload), signature);
+    signature[9] ^= kind == WORLD_TRUST_UNSIGNED;
+    Sitetree__Signed m = SITETREE__SIGNED__INIT;
+    m.payload = pb_bytes(buf_view(&payload));
+    m.signature = pb_bytes(view_of(signature, sizeof signature));
+    m.key = pb_bytes(view_of(root.public, sizeof root.public));
+    message_pack(&m.base, out);
+}
+
 static int pack_forgery(struct world *w, struct head *h, const struct world_forgery *f, struct buf *ret_bytes)
 {
-    AUTO_BUF scopes = {0}, payload = {0}, packed = {0};
+    AUTO_BUF scopes = {0}, payload = {0}, packed = {0}, trust = {0};
     struct sign_key key = w->head_key;
     uint8_t signature[64];
     if (f->old_key)
@@ -139,7 +164,9 @@ static int pack_forgery(struct world *w, struct head *h, const struct world_forg
     m.signature = pb_bytes(view_of(signature, sizeof signature));
     m.key = pb_bytes(view_of(key.public, sizeof key.public));
     message_pack(&m.base, &packed);
-    return head_pack_bytes(buf_view(&packed), buf_view(&scopes), (struct view){0}, ret_bytes);
+    if (f->trust)
+        pack_trust(w, f->trust, &key, &trust);
+    return head_pack_bytes(buf_view(&packed), buf_view(&scopes), buf_view(&trust), ret_bytes);
 }
 
 struct blob *world_forge(struct world *w, const char *code, const struct world_forgery *f)
@@ -157,6 +184,7 @@ struct blob *world_forge(struct world *w, const char *code, const struct world_f
     if (rc)
         return NULL;
     h->previous = h->hash;
+    h->previous.b[7] ^= f->other_previous;
     h->generation = (uint64_t)((int64_t)h->generation + f->generation);
     h->expires.ns += f->expires;
     if (h->issued.ns >= h->expires.ns)

@@ -80,6 +80,10 @@ static void send_to_child(struct world_site *s, const struct effect *e)
 static void send_on_links(struct world_process *p, const struct effect *e)
 {
     struct world_site *s = p->site;
+    if (s->lose_send && e->to.kind != PEER_NODE && --s->lose_send == 0) {
+        trace(s->w, s, "the send is refused");
+        return;
+    }
     switch (e->to.kind) {
     case PEER_PARENT:
         if (s->up_link)
@@ -273,7 +277,16 @@ static int run_step(struct world_process *p, const struct input *in)
         return rc;
     if (p->site->full)
         store_fail_after(p->store, 1, ERR_MAP_FULL);
+    if (p->fail_alloc)
+        p->w->opt.fail_memory(p->fail_alloc, false);
     rc = p->type->step(p->core, p->txn, in, &p->fx);
+    if (p->fail_alloc) {
+        if (p->w->opt.memory_failed()) {
+            trace(p->w, p->site, "allocation %u failed", p->fail_alloc);
+            p->fail_alloc = 0;
+        }
+        p->w->opt.fail_memory(0, false);
+    }
     if (p->site->full)
         store_fail_after(p->store, 0, 0); /* where nothing was written the transaction commits */
     if (rc == 0)

@@ -21,7 +21,9 @@ void upstreams_free(void *u)
     for (size_t i = 0; i < us->n; i++)
         free(us->list[i].items);
     free(us->list);
-    free(us->dead.slots);
+    free(us->dead);
+    free(us->deltas.slots);
+    free(us->requests.slots);
     free(us->signed_heads);
     free(us);
 }
@@ -95,6 +97,14 @@ void world_upstream_churn(struct world *w, const char *name, unsigned come, unsi
         world_upstream_put(w, name, key, products[world_random(w, 2)], "security");
     }
     world_note(w, "upstream %s: %u come, %u change, %u leave: %zu items", name, come, change, leave, u->n);
+}
+
+bool world_upstream_any(struct world *w, const char *name, char *ret_key, size_t key_len)
+{
+    const struct upstream *u = upstream_find(w, name);
+    if (u->n)
+        snprintf(ret_key, key_len, "%s", u->items[world_random(w, u->n)].key);
+    return u->n > 0;
 }
 
 void world_upstream_fail(struct world *w, const char *name, int err)

@@ -67,6 +67,25 @@ void world_fail_node_write(struct world *w, const char *code, unsigned nth, int 
     store_fail_after(site_find(w, code)->node.store, nth, err);
 }
 
+void world_fail_alloc(struct world *w, const char *code, unsigned nth)
+{
+    if (nth && !w->opt.fail_memory)
+        abort();
+    site_find(w, code)->worker.fail_alloc = nth;
+}
+
+void world_fail_node_alloc(struct world *w, const char *code, unsigned nth)
+{
+    if (nth && !w->opt.fail_memory)
+        abort();
+    site_find(w, code)->node.fail_alloc = nth;
+}
+
+void world_lose_send(struct world *w, const char *code, unsigned nth)
+{
+    site_find(w, code)->lose_send = nth;
+}
+
 void world_set_full(struct world *w, const char *code, bool full)
 {
     struct world_site *s = site_find(w, code);
@@ -74,16 +93,15 @@ void world_set_full(struct world *w, const char *code, bool full)
     s->full = full;
 }
 
-void world_resize_store(struct world *w, const char *code, uint64_t bytes)
+/* A store of that size with the same in it; NULL: it does not fit. */
+static struct store *copy_of(struct world_process *p, uint64_t bytes)
 {
-    struct world_site *s = site_find(w, code);
-    const struct world_core *type = s->worker.type;
-    struct store_options o = {.tables = type->tables, .n_tables = *type->n_tables, .map_size = bytes};
+    struct store_options o = {.tables = p->type->tables, .n_tables = *p->type->n_tables, .map_size = bytes};
     struct store *to;
     struct store_txn *read, *write;
-    if (s->up || store_open_memory(&o, &to))
+    if (store_open_memory(&o, &to))
         abort();
-    if (store_begin(s->worker.store, false, &read) || store_begin(to, true, &write))
+    if (store_begin(p->store, false, &read) || store_begin(to, true, &write))
         abort();
     for (unsigned i = 0; i < o.n_tables; i++) {
         struct store_walk walk = store_walk_from(read, i, view_of("", 0), view_of("", 0));
@@ -91,10 +109,38 @@ void world_resize_store(struct world *w, const char *code, uint64_t bytes)
             store_put(write, i, walk.key, walk.value);
     }
     store_abort(read);
-    if (store_commit(write))
+    if (store_commit(write) == 0)
+        return to;
+    store_close(to);
+    return NULL;
+}
+
+void world_resize_store(struct world *w, const char *code, uint64_t bytes)
+{
+    struct world_site *s = site_find(w, code);
+    if (s->up)
+        abort();
+    struct store *to = copy_of(&s->worker, bytes);
+    if (!to) {
         world_break(w, "setup", "%s: what it holds does not fit %llu bytes", code, (unsigned long long)bytes);
+        return;
+    }
     store_close(s->worker.store);
     s->worker.store = to;
+}
+
+void world_twin(struct world *w, const char *code)
+{
+    struct world_site *first = w->sites[0];
+    world_add_site(w, code, NULL);
+    struct world_site *s = site_find(w, code);
+    s->twin = true;
+    store_close(s->worker.store);
+    s->worker.store = must(copy_of(&first->worker, 0));
+    s->signed_generation = first->signed_generation;
+    s->signed_epoch = first->signed_epoch;
+    s->signed_counter = first->signed_counter;
+    s->signed_payload = first->signed_payload;
 }
 
 struct store *world_store(struct world *w, const char *code)
