@@ -330,6 +330,8 @@ int origin_on_refused(struct metadata *m, const struct frame *f)
     if (no && (no->code == ERR_ROLLBACK || (no->code == ERR_EPOCH && m->draft->new_epoch)) &&
         m->sign_skips < 1000) {
         m->sign_skips++;
+        if (m->draft->new_epoch) /* it has a head already, or another counter: yet another epoch */
+            meta_del(m->txn, "next-epoch");
         return draft_sign(m);
     }
     if (m->draft->head->trust_version != m->trust.version) /* another head key since it was asked for */

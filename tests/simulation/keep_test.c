@@ -254,6 +254,33 @@ static void s035_policy_follows_each_success_and_nothing_else(void **state)
     world_free(w);
 }
 
+/* Wherever the centre dies on its way into a new epoch, it gets there: an epoch that has a head already is
+ * not asked for again with another one. */
+static void s036_a_crash_on_the_way_into_a_new_epoch(void **state)
+{
+    (void)state;
+    for (unsigned points = 1; points < 24; points++) {
+        struct world *w = scenario_synced(360 + points, &options, 30);
+        struct epoch before = world_shown(w, "CEN", false).epoch;
+        world_crash_at(w, "CEN", points);
+        world_tell(w, "CEN", "epoch.new", NULL);
+        world_run_for(w, MINUTE);
+        world_crash_at(w, "CEN", 0);
+        world_restart(w, "CEN");
+        world_run_for(w, MINUTE);
+        json_decref(world_call(w, "CEN", "epoch.new", NULL));
+        WORLD_TRUE(w, world_run_for(w, 5 * NS_PER_S));
+        scenario_converge(w, 10 * MINUTE);
+        struct epoch after = world_shown(w, "B11", true).epoch;
+        assert_false(epoch_eq(&after, &before));
+        world_upstream_churn(w, "up", 2, 2, 2);
+        scenario_sync(w, true);
+        scenario_converge(w, MINUTE);
+        scenario_equal(w);
+        world_free(w);
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -269,6 +296,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s032_expired_updates_go_after_their_time),
         cmocka_unit_test(s033_repair_fetches_only_what_differs),
         cmocka_unit_test(s035_policy_follows_each_success_and_nothing_else),
+        cmocka_unit_test(s036_a_crash_on_the_way_into_a_new_epoch),
         cmocka_unit_test(s034_a_new_epoch_is_walked_to_while_serving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
