@@ -55,32 +55,31 @@ int run_wait(struct metadata *m)
     return rc;
 }
 
-/* A request is repeated until it was acknowledged, and a link may double it or bring it late: what is not
- * newer than the last one of this parent was followed already (P6). A parent that was restored counts its
- * runs anew; its later generations, or its new epoch, tell. */
+#define REQUESTS_KEPT 32u
+
+/* A request is repeated until it was acknowledged, and a link may double it or bring it late: the last ones
+ * of each parent are remembered, so that none is followed twice (P6). A high-water mark would do, if the
+ * parent could be believed: one request of a huge number, and no honest one would be followed any more. */
 static int is_new(
-    struct metadata *m, uint64_t run, uint64_t generation, const struct epoch *epoch, bool *ret_new)
+    struct metadata *m, const Sitetree__SyncRequest *q, const struct epoch *epoch, bool *ret_new)
 {
-    AUTO_BUF mark = {0};
-    struct meta_name name = meta_of("last-request", view_str(m->parent));
-    struct view last;
+    AUTO_BUF text = {0}, list = {0};
+    struct meta_name name = meta_of("requests", view_str(m->parent));
+    struct hash id;
+    struct view known;
+    buf_fmt(&text, "%s %" PRIu64 " ", q->run, (uint64_t)q->generation);
+    buf_append(&text, epoch->b, sizeof epoch->b);
+    hash_bytes("sitetree-request", NULL, buf_view(&text), &id);
+    buf_append(&list, id.b, 8);
     *ret_new = true;
-    if (meta_get(m->txn, name.s, &last) == 0) {
-        struct reader r = reader_of(last);
-        uint64_t last_run = read_be64(&r), last_generation = read_be64(&r);
-        struct epoch last_epoch;
-        bool same = epoch_from_view(r.rest, &last_epoch) == 0 && epoch_eq(&last_epoch, epoch);
-        const struct head *newest = m->known ? m->known : m->applied;
-        bool ours = newest && epoch_eq(&newest->epoch, epoch);
-        *ret_new = run > last_run || (same ? generation > last_generation : ours);
+    if (meta_get(m->txn, name.s, &known) == 0) {
+        for (size_t i = 0; i + 8 <= known.len; i += 8)
+            *ret_new = *ret_new && memcmp(known.data + i, id.b, 8) != 0;
+        buf_append(&list, known.data, known.len < 8 * REQUESTS_KEPT ? known.len : 8 * (REQUESTS_KEPT - 1));
     }
-    if (!*ret_new)
-        return 0;
-    buf_be64(&mark, run);
-    buf_be64(&mark, generation);
-    buf_append(&mark, epoch->b, sizeof epoch->b);
-    meta_put(m->txn, name.s, buf_view(&mark));
-    return mark.err;
+    if (*ret_new && !list.err)
+        meta_put(m->txn, name.s, buf_view(&list));
+    return text.err ? text.err : list.err;
 }
 
 int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
@@ -99,7 +98,7 @@ int run_on_sync_request(struct metadata *m, const struct frame *f, bool ack)
             frame_pack(FRAME_SYNC_ACK, CLASS_HEAD, 0, state_epoch(m), &y.base, false));
     }
     bool follow;
-    rc = is_new(m, run_number(q->run), q->generation, &epoch, &follow);
+    rc = is_new(m, q, &epoch, &follow);
     if (rc || !follow)
         return rc;
     if (m->run) { /* still on the way to an older request: one run answers both */
