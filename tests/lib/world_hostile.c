@@ -149,6 +149,8 @@ static bool alter(struct attack *a)
     AUTO_BUF b = {0};
     if (!a->e->down)
         return false; /* what a child says is its parent's to judge; and the parent is hostile */
+    if (a->f.type == FRAME_SYNC_REQUEST)
+        a->l->child->lied_to = true;
     if (dice(a, 2)) {
         buf_append_view(&b, v);
         turn_bits(a, b.data, b.len);
@@ -358,8 +360,10 @@ static bool old_trust(struct attack *a)
         {.generation = 1, .other_key = true, .trust = WORLD_TRUST_FOREIGN},
         {.generation = 1, .other_key = true, .trust = WORLD_TRUST_UNSIGNED},
     };
-    return (!a->e || a->e->down) &&
-           give_head(a, world_forge(a->w, a->l->child->code, &kinds[dice(a, COUNT_OF(kinds))]));
+    const struct world_forgery *f = &kinds[dice(a, COUNT_OF(kinds))];
+    if (f->old_key && a->l->child->checked_trust != a->w->trust_version)
+        return false; /* a key that was stolen and withdrawn since deceives whoever has not heard of it */
+    return (!a->e || a->e->down) && give_head(a, world_forge(a->w, a->l->child->code, f));
 }
 
 static struct blob *garbage(struct attack *a, unsigned type, uint64_t request, size_t len)

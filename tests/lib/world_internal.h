@@ -128,7 +128,13 @@ struct world_site {
         size_t key_len;
     } * arriving;
     size_t n_arriving;
-    bool twin;                /* a second centre with the keys of the first: nobody checks it */
+    bool twin;    /* a second centre with the keys of the first: nobody checks it */
+    bool lied_to; /* its parent made requests up */
+    struct heard_request {
+        char run[32];
+        uint8_t id[8];
+    } heard[64];
+    unsigned n_heard;
     struct hash checked_head; /* world_properties.c */
     uint64_t checked_counter, checked_trust;
     struct hostile *hostile; /* world_hostile.c; NULL: never */

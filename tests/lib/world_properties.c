@@ -78,8 +78,9 @@ static void check_deltas(struct world_process *p, Sitetree__DeltaBytes *const *l
     }
 }
 
-/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. */
-static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bool early)
+/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. (A hint may
+ * go ahead of that: whoever passes it on claims nothing.) */
+static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bool hint)
 {
     struct signed_once s;
     if (!m || !m->head || !head_of(pb_view(m->head->payload), &s))
@@ -98,30 +99,55 @@ static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bo
         world_break(p->w, "P9", "%s passes on a scope list that is not that of generation %llu",
             p->site->code, (unsigned long long)s.generation);
     bool held = p->has_shown && epoch_eq(&s.epoch, &p->shown.epoch) && s.generation <= p->shown.generation;
-    if (!held && !(early && p->site->parent))
+    if (!held && !(hint && p->site->parent))
         world_break(p->w, "P5", "%s tells of generation %llu and has committed %llu", p->site->code,
             (unsigned long long)s.generation, (unsigned long long)p->shown.generation);
 }
 
-/* P5: a request is in the store before it is acknowledged. */
+/* P5: a request is in the store before it is acknowledged (by the id that services/metadata/run_below.c gives
+ * it). */
+static void note_request(struct world_site *s, const struct frame *f)
+{
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    AUTO_BUF text = {0};
+    struct hash id;
+    Sitetree__SyncRequest *m = FRAME_UNPACK(&a, f, sync_request, &rc);
+    if (!m)
+        return;
+    buf_fmt(&text, "%s %llu ", m->run, (unsigned long long)m->generation);
+    buf_append_view(&text, pb_view(m->epoch));
+    hash_bytes("sitetree-request", NULL, buf_view(&text), &id);
+    struct heard_request *r = &s->heard[s->n_heard++ % COUNT_OF(s->heard)];
+    snprintf(r->run, sizeof r->run, "%s", m->run);
+    memcpy(r->id, id.b, sizeof r->id);
+}
+
+static bool is_stored(struct view list, const struct world_site *s, const char *run)
+{
+    for (unsigned k = 0; k < COUNT_OF(s->heard); k++)
+        for (size_t i = 0; strcmp(s->heard[k].run, run) == 0 && i + 8 <= list.len; i += 8)
+            if (memcmp(list.data + i, s->heard[k].id, 8) == 0)
+                return true;
+    return false;
+}
+
 static void check_ack(struct world_process *p, const struct frame *f)
 {
     AUTO_ARENA a;
     arena_init(&a);
     int rc;
     struct store_txn *t;
+    bool stored = false;
     Sitetree__SyncAck *m = FRAME_UNPACK(&a, f, sync_ack, &rc);
     if (!m || store_begin(p->store, false, &t))
         return;
-    struct store_walk walk =
-        store_walk_from(t, TABLE_META, view_str("last-request"), view_str("last-request"));
-    bool known = false;
-    while (store_walk_next(&walk)) {
-        struct reader r = reader_of(walk.value);
-        known = known || read_be64(&r) >= (strlen(m->run) > 2 ? strtoull(m->run + 2, NULL, 10) : 0);
-    }
+    struct store_walk walk = store_walk_from(t, TABLE_META, view_str("requests/"), view_str("requests/"));
+    while (store_walk_next(&walk))
+        stored = stored || is_stored(walk.value, p->site, m->run);
     store_abort(t);
-    if (!known)
+    if (!stored)
         world_break(p->w, "P5", "%s acknowledges %s, which is not in its store", p->site->code, m->run);
 }
 
@@ -137,6 +163,8 @@ static void check_once(struct world_process *p, const struct frame *f)
         return;
     bool ends = strcmp(m->name, "sync.succeeded") == 0, request = strcmp(m->name, "sync.requested") == 0;
     if (!ends && !request && strcmp(m->name, "policy.revised") != 0)
+        return;
+    if (request && p->site->lied_to) /* a parent may ask for what it likes, as often as it likes */
         return;
     snprintf(id, sizeof id, "%s %s %.200s", p->site->code, m->name, request ? m->text : m->run);
     if (!seen_add(&upstreams_of(p->w)->requests, seen_hash(view_str(id), view_of("", 0))))
@@ -192,11 +220,13 @@ void properties_on_send(struct world_process *p, const struct effect *e)
         break;
     case FRAME_HEAD:
         if (f.body.len)
-            check_head(p, FRAME_UNPACK(&a, &f, head_bytes, &rc), e->early);
+            check_head(p, FRAME_UNPACK(&a, &f, head_bytes, &rc), false);
         break;
     case FRAME_HINT: {
         Sitetree__Hint *m = FRAME_UNPACK(&a, &f, hint, &rc);
-        check_head(p, m ? m->head : NULL, e->early);
+        check_head(p, m ? m->head : NULL, true);
+        if (e->early && !p->site->parent)
+            world_break(p->w, "P5", "%s publishes before its commit", p->site->code);
         check_deltas(p, m ? m->deltas : NULL, m ? m->n_deltas : 0);
         break;
     }
@@ -222,6 +252,8 @@ void properties_on_input(struct world_process *p, const struct input *in)
     if (in->kind == INPUT_FRAME && in->from.kind == PEER_NODE && !p->site->twin &&
         frame_parse(in->body, &f) == 0 && f.type == FRAME_SIGNED_HEAD)
         note_signed(p->w, &f);
+    if (in->kind == INPUT_FRAME && frame_parse(in->body, &f) == 0 && f.type == FRAME_SYNC_REQUEST)
+        note_request(p->site, &f);
     pages_on_input(p, in);
 }
 
