@@ -98,7 +98,11 @@ static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bo
     else if (!h || h->root.len != 32 || memcmp(h->root.data, root.b, 32) != 0)
         world_break(p->w, "P9", "%s passes on a scope list that is not that of generation %llu",
             p->site->code, (unsigned long long)s.generation);
-    bool held = p->has_shown && epoch_eq(&s.epoch, &p->shown.epoch) && s.generation <= p->shown.generation;
+    const struct signed_once *now =
+        p->has_shown ? find_signed(upstreams_of(p->w), &p->shown.epoch, p->shown.generation) : NULL;
+    bool held = was && now &&
+                (epoch_eq(&s.epoch, &now->epoch) ? s.generation <= now->generation
+                                                 : was->trust < now->trust || was->counter < now->counter);
     if (!held && !(hint && p->site->parent))
         world_break(p->w, "P5", "%s tells of generation %llu and has committed %llu", p->site->code,
             (unsigned long long)s.generation, (unsigned long long)p->shown.generation);
