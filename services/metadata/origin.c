@@ -50,10 +50,11 @@ static void own_scope(struct metadata *m, const char *upstream, const char *scop
     meta_put(m->txn, meta_of("owned", view_str(scope)).s, view_str(upstream));
 }
 
-/* What a cursor says: the upstream's version and the filter it was compared under (F7). */
-static json_t *cursor_json(struct metadata *m, const char *version)
+/* What a cursor says: the upstream's version, the filter it was compared under (F7), what was taken then. */
+static json_t *cursor_json(struct metadata *m, const char *version, size_t taken)
 {
-    return json_pack("{s:s, s:I}", "version", version, "filter", (json_int_t)m->filter_version);
+    return json_pack("{s:s, s:I, s:I}", "version", version, "filter", (json_int_t)m->filter_version, "taken",
+        (json_int_t)taken);
 }
 
 /* When which serial came, once an hour: tells how long an expired update has been there (view.c). */
@@ -88,10 +89,15 @@ static void cursors_put(struct metadata *m, json_t *cursors, bool full)
     json_object_foreach(cursors, name, value)
     {
         char *text = json_dumps(value, JSON_COMPACT);
+        struct meta_name scheduled = meta_of("cursor/scheduled", view_str(name));
         if (text)
             meta_put(m->txn, meta_of("cursor/any", view_str(name)).s, view_str(text));
         if (text && full)
-            meta_put(m->txn, meta_of("cursor/scheduled", view_str(name)).s, view_str(text));
+            meta_put(m->txn, scheduled.s, view_str(text));
+        /* What only a manual run has seen may leave again before the next full one: that the upstream is then
+         * as it was says nothing of the catalogue, and everything is compared. */
+        if (!full && json_integer_value(json_object_get(value, "taken")))
+            meta_del(m->txn, scheduled.s);
         free(text);
     }
     meta_put_u64(m->txn, full ? "last-scheduled" : "last-manual", (uint64_t)m->wall.ns);
@@ -142,7 +148,7 @@ static int fill_draft(
             rc = err_wrap(draft_edits(m, d, set->scope, &edits[i]), "%s", set->scope);
         if (!set->unchanged)
             own_scope(m, run->set_names[i], set->scope);
-        json_object_set_new(d->cursors, run->set_names[i], cursor_json(m, set->version));
+        json_object_set_new(d->cursors, run->set_names[i], cursor_json(m, set->version, edits[i].n));
         run_progress(m, set->n, 0);
     }
     if (!rc && d->full && !run->plan)

@@ -16,7 +16,7 @@ struct upstream {
     char name[32], scope[64];
     struct upstream_item *items;
     size_t n, cap;
-    uint64_t made, version; /* names ever made; grows with each change */
+    uint64_t made; /* names ever made */
     int fail;
     bool hang;
     int64_t slow;

@@ -40,7 +40,6 @@ struct upstream *upstream_find(struct world *w, const char *name)
 
 static struct upstream_item *item_put(struct upstream *u, const char *key)
 {
-    u->version++;
     for (size_t i = 0; i < u->n; i++)
         if (strcmp(u->items[i].key, key) == 0) {
             u->items[i].revision++;
@@ -68,7 +67,6 @@ void world_upstream_put(
 static void leave_nth(struct upstream *u, size_t i)
 {
     u->items[i] = u->items[--u->n];
-    u->version++;
 }
 
 void world_upstream_leave(struct world *w, const char *name, const char *key)
@@ -86,10 +84,8 @@ void world_upstream_churn(struct world *w, const char *name, unsigned come, unsi
     struct upstream *u = upstream_find(w, name);
     for (unsigned i = 0; i < leave && u->n; i++)
         leave_nth(u, (size_t)world_random(w, u->n));
-    for (unsigned i = 0; i < change && u->n; i++) {
+    for (unsigned i = 0; i < change && u->n; i++)
         u->items[world_random(w, u->n)].revision++;
-        u->version++;
-    }
     for (unsigned i = 0; i < come; i++) {
         char key[64];
         snprintf(key, sizeof key, "deb/%s-%llu/1.0/amd64", u->name, (unsigned long long)++u->made);
@@ -137,7 +133,7 @@ static void upstream_new(struct world *w, const char *name)
     struct upstreams *us = upstreams_of(w);
     us->list = must(realloc(us->list, (us->n + 1) * sizeof *us->list));
     struct upstream *u = &us->list[us->n++];
-    *u = (struct upstream){.version = 1, .slow = 200 * NS_PER_MS};
+    *u = (struct upstream){.slow = 200 * NS_PER_MS};
     snprintf(u->name, sizeof u->name, "%s", name);
 }
 
@@ -203,6 +199,22 @@ static int add_item(struct source_set *set, const struct upstream *u, const stru
         view_of("", 0), view_of("", 0));
 }
 
+/* Equal when the content is equal, as those of the adapters are; the order of the items does not matter. */
+static uint64_t upstream_version(const struct upstream *u)
+{
+    uint64_t sum = u->n;
+    for (size_t i = 0; i < u->n; i++) {
+        const struct upstream_item *it = &u->items[i];
+        const char *const texts[] = {it->key, it->product, it->classification};
+        uint64_t h = it->revision;
+        for (size_t k = 0; k < COUNT_OF(texts); k++)
+            for (const char *t = texts[k]; *t; t++)
+                h = (h ^ (uint8_t)*t) * 0x100000001b3u;
+        sum += (h ^ h >> 29) * 0xbf58476d1ce4e5b9u;
+    }
+    return sum;
+}
+
 int upstream_job(struct world_process *p, const struct blob *argument, void **ret_result)
 {
     struct world *w = process_world(p);
@@ -217,7 +229,7 @@ int upstream_job(struct world_process *p, const struct blob *argument, void **re
     }
     struct source_set *set = must(source_new());
     const char *version = json_string_value(json_object_get(j, "version"));
-    snprintf(set->version, sizeof set->version, "v%llu", (unsigned long long)u->version);
+    snprintf(set->version, sizeof set->version, "v%llu", (unsigned long long)upstream_version(u));
     snprintf(set->scope, sizeof set->scope, "test/%s", u->name);
     set->date.ns = WALL_START + w->now;
     set->unchanged = version && strcmp(version, set->version) == 0;

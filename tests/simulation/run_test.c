@@ -61,6 +61,28 @@ static void s012_manual_run_does_not_move_the_scheduled_cursor(void **state)
     world_free(w);
 }
 
+/* What came with a manual run and left again before the schedule: to the scheduled cursor the upstream looks
+ * as it did, and yet the catalogue does not (A6, A8). */
+static void s012_what_only_a_manual_run_saw_leaves_with_the_full_one(void **state)
+{
+    (void)state;
+    for (int seen_gone = 0; seen_gone < 2; seen_gone++) {
+        struct world *w = scenario_synced(121, &options, 50);
+        world_upstream_put(w, "up", "deb/blip/1.0/amd64", NULL, NULL);
+        scenario_sync(w, false);
+        scenario_converge(w, MINUTE);
+        assert_int_equal(world_key(w, "B11", "deb/blip/1.0/amd64").state, WORLD_LIVE);
+        world_upstream_leave(w, "up", "deb/blip/1.0/amd64");
+        if (seen_gone) /* a manual run that sees it gone may not take it away, nor hide that it is gone */
+            scenario_sync(w, false);
+        scenario_sync(w, true);
+        scenario_converge(w, MINUTE);
+        assert_int_equal(world_key(w, "B11", "deb/blip/1.0/amd64").state, WORLD_EXPIRED);
+        scenario_equal(w);
+        world_free(w);
+    }
+}
+
 static void s013_retry_after_an_hour(void **state)
 {
     (void)state;
@@ -402,6 +424,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s012_manual_runs_lose_nothing),
         cmocka_unit_test(s012_manual_run_does_not_move_the_scheduled_cursor),
+        cmocka_unit_test(s012_what_only_a_manual_run_saw_leaves_with_the_full_one),
         cmocka_unit_test(s013_retry_after_an_hour),
         cmocka_unit_test(s013_manual_success_does_not_cancel_a_full_retry),
         cmocka_unit_test(s014_second_request_is_one_more_run),
