@@ -133,7 +133,8 @@ static void *run(void *ctx)
         .progress = on_progress,
         .ctx = job};
     int rc = a && r.name && r.version ? a->fetch(&r, &job->result)
-                                      : err_fail(ERR_UPSTREAM, "no adapter of kind '%s'", kind ? kind : "");
+                                      : err_fail(ERR_UPSTREAM, "upstream %s: no adapter of kind '%s'",
+                                            r.name ? r.name : "?", kind ? kind : "");
     job->status = rc;
     if (rc)
         snprintf(job->text, sizeof job->text, "%s", err_text(rc));
@@ -170,7 +171,7 @@ void jobs_start(struct jobs *j, unsigned id, struct view argument)
     pthread_mutex_init(&job->lock, NULL);
     snprintf(job->dir, sizeof job->dir, "%s/%s", j->dir, name);
     if ((mkdir(job->dir, 0700) < 0 && errno != EEXIST) || pthread_create(&job->thread, NULL, run, job) != 0) {
-        int rc = err_fail(ERR_UPSTREAM, "%s: %s", job->dir, strerror(errno));
+        int rc = err_fail(ERR_UPSTREAM, "upstream %s: %s: %s", name, job->dir, strerror(errno));
         pthread_mutex_destroy(&job->lock);
         json_decref(arg);
         free(job);

@@ -103,9 +103,37 @@ static int source_failed(struct metadata *m, const char *name, int code, const c
     return 0;
 }
 
+/* Another upstream that fills the same scope: each would expire what the other one brings. */
+static int check_owner(struct metadata *m, const char *name, const char *scope)
+{
+    const struct run *r = m->run;
+    char other[128] = "";
+    struct view v;
+    for (size_t i = 0; i < r->n_sets; i++)
+        if (strcmp(r->sets[i]->scope, scope) == 0)
+            snprintf(other, sizeof other, "%s", r->set_names[i]);
+    if (!other[0] && meta_get(m->txn, meta_of("owned", view_str(scope)).s, &v) == 0 && v.len < sizeof other &&
+        !view_eq(v, view_str(name))) {
+        snprintf(other, sizeof other, "%.*s", (int)v.len, (const char *)v.data);
+        json_t *there = upstream_config(m, other); /* one that was removed owns nothing any more */
+        if (!there)
+            other[0] = 0;
+        json_decref(there);
+    }
+    return other[0] ? err_fail(ERR_EXISTS,
+                          "upstream %s: it gives %s, which upstream %s fills already; remove one of them",
+                          name, scope, other)
+                    : 0;
+}
+
 static int take_set(struct metadata *m, const char *name, struct source_set *set)
 {
     struct run *r = m->run;
+    int rc = check_owner(m, name, set->scope);
+    if (rc) {
+        source_free(set);
+        return source_failed(m, name, rc, err_text(rc));
+    }
     r->items_done += set->n;
     r->bytes_done += set->bytes_fetched;
     upstream_note(m, name, set, 0, "");
@@ -175,8 +203,8 @@ int run_on_job(struct metadata *m, const struct input *in)
     }
     const char *name = r->todo[r->next_todo++];
     m->job = 0;
-    char text[480];
-    snprintf(text, sizeof text, "upstream %.120s: %.*s", name, (int)(in->body.len < 300 ? in->body.len : 300),
+    char text[480]; /* names the upstream */
+    snprintf(text, sizeof text, "%.*s", (int)(in->body.len < sizeof text ? in->body.len : sizeof text - 1),
         in->body.len ? (const char *)in->body.data : "");
     int rc = in->status || !in->result ? source_failed(m, name, in->status ? in->status : ERR_UPSTREAM, text)
                                        : take_set(m, name, in->result);

@@ -257,8 +257,7 @@ int upstream_on_test(struct metadata *m, const struct input *in)
     if (in->status || !set) {
         int code = in->status ? in->status : ERR_UPSTREAM;
         command_fail(m, m->test.caller, m->test.command,
-            err_fail(code, "upstream %s: %.*s", m->test.name, (int)in->body.len,
-                in->body.len ? (const char *)in->body.data : ""));
+            err_fail(code, "%.*s", (int)in->body.len, in->body.len ? (const char *)in->body.data : ""));
         source_free(set);
         return 0;
     }

@@ -143,6 +143,32 @@ def test_repository_gone(central, repo):
     refused(central, "upstream")
 
 
+def test_two_upstreams_of_one_scope(tree, central, repo, tmp_path):
+    """Each would expire what the other one brings: the second is refused, and the first goes on."""
+    twin = AptRepo(tmp_path / "twin")
+    twin.write(sample(310))
+    central.control("upstream.add", **twin.upstream_args("a-twin"))
+    repo.write(sample(305))
+    run = central.sync(full=True)
+    assert (run["result"], run["code"]) == ("failed", "exists"), run
+    assert "upstream a-twin: " in run["reason"] and "which upstream sample fills already" in run["reason"], run
+    assert central.head()["records"] == 305
+    listed = {u["name"]: u["last_error"] for u in central.cli("upstream", "list").data["upstreams"]}
+    assert listed["sample"] is None and "sample/sample/main/amd64" in listed["a-twin"], listed
+    central.cli("upstream", "remove", "sample", "--yes")
+    assert central.sync(full=True)["result"] == "succeeded"  # now it is the only one
+    assert central.head()["records"] == 310
+    twin.close()
+
+
+def test_an_error_names_the_upstream_once(tree, central, repo):
+    repo.write(sample(305), signed=False)
+    run = central.sync(full=True)
+    assert run["reason"] == "upstream sample: InRelease: not signed", run
+    tested = central.cli("upstream", "test", "sample", ok=None)
+    assert tested.json["message"] == "upstream sample: InRelease: not signed", tested
+
+
 def test_upstream_words(tree, central, repo, tmp_path):
     """add, list, test and remove by the command line."""
     other = AptRepo(tmp_path / "other", suite="other")
