@@ -213,9 +213,12 @@ static int read_fd(int fd, const char *path, size_t max, struct buf *out)
 
 int file_read_whole(const char *path, size_t max, struct buf *ret_content)
 {
-    CLEANUP(close_cleanup) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    struct stat st;
+    CLEANUP(close_cleanup) int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
         return err_fail(errno == ENOENT ? ERR_NOT_FOUND : -errno, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) /* a pipe or a device would make the reader wait for ever */
+        return err_fail(S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "%s: not a regular file", path);
     buf_reset(ret_content);
     return read_fd(fd, path, max, ret_content);
 }

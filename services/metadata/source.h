@@ -75,11 +75,3 @@ int source_split(json_t *config, json_t **ret_list) MUST_CHECK;
 int apt_system_sources(const char *dir, json_t **ret_list) MUST_CHECK;
 /* One update as JSON (docs/control.md, update.publish) to key and packed value; ERR_USAGE names the field. */
 int update_from_json(json_t *j, const char *publisher, struct source_set *into) MUST_CHECK;
-
-/* Writes updates (one object or a list, all valid or none is written) as one file each into the folder of a
- * directory upstream, and takes them out of any other file there. ret_ids: list of their ids
- * (local/<publisher>/<id>). ERR_USAGE names the field; ERR_DISK, -errno. publisher: config's "publisher",
- * else the upstream's name. */
-int directory_publish(const char *dir, const char *publisher, json_t *updates, json_t **ret_ids) MUST_CHECK;
-/* Takes one update out of the folder; id with or without local/<publisher>/ before it. ERR_NOT_FOUND. */
-int directory_remove(const char *dir, const char *publisher, const char *id) MUST_CHECK;
