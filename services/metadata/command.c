@@ -123,6 +123,26 @@ static int not_central(struct metadata *m, const char *what)
     return err_fail(ERR_NOT_CENTRAL, "%s at the central site %s; this is %s", what, m->top, m->site);
 }
 
+/* What every update of a publication must meet: an id of its own, and the filter in force, which holds for
+ * the local publisher as for any product (A12). */
+static int check_publication(struct metadata *m, struct source_set *set)
+{
+    size_t n = set->n;
+    source_sort(set);
+    if (set->n != n)
+        return err_fail(ERR_USAGE, "id: %zu of %zu updates have the id of another one", n - set->n, n);
+    json_t *filter = m->filter.len ? json_loadb((const char *)m->filter.data, m->filter.len, 0, NULL) : NULL;
+    int rc = 0;
+    for (size_t i = 0; !rc && i < set->n; i++)
+        if (!filter_match(filter, &set->items[i]))
+            rc = err_fail(ERR_USAGE,
+                "%.*s: product %s, %s, %s: the filter in force leaves that out (sitetree filter show)",
+                (int)set->items[i].key.len, (const char *)set->items[i].key.data, set->items[i].product,
+                set->items[i].classification, set->items[i].architecture);
+    json_decref(filter);
+    return rc;
+}
+
 static int publish(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
 {
     const char *text = arg_text(args, "json"), *publisher = arg_text(args, "publisher");
@@ -130,6 +150,8 @@ static int publish(struct metadata *m, struct peer caller, uint64_t command, jso
     if (!m->central)
         return err_fail(
             ERR_NOT_CENTRAL, "updates are published at the central site %s; this is %s", m->top, m->site);
+    if (store_nearly_full(m->store))
+        return err_fail(ERR_MAP_FULL, "the store or its disk is 85 %% full: nothing new is taken in");
     json_t *j = text ? json_loads(text, JSON_REJECT_DUPLICATES, &where) : NULL;
     if (!j)
         return err_fail(ERR_USAGE, "not JSON: %s", text ? where.text : "nothing was given");
@@ -142,24 +164,27 @@ static int publish(struct metadata *m, struct peer caller, uint64_t command, jso
         rc = err_fail(ERR_USAGE, "no update in it");
     for (size_t i = 0; !rc && i < json_array_size(list); i++)
         rc = update_from_json(json_array_get(list, i), publisher, set);
+    rc = rc ? rc : check_publication(m, set);
     struct view owner;
-    struct op op = {.kind = OP_PUT, .command = command, .caller = caller};
+    struct op op = {.kind = OP_PUT, .caller = caller};
     snprintf(op.scope, sizeof op.scope, "local/%s", publisher);
     if (!rc && meta_get(m->txn, meta_of("owned", view_str(op.scope)).s, &owner) == 0)
         rc = err_fail(ERR_EXISTS, "%s is filled by the upstream %.*s: put the file into its folder", op.scope,
             (int)owner.len, (const char *)owner.data);
+    size_t before = m->n_ops;
     for (size_t i = 0; !rc && i < set->n; i++) {
         struct op one = op;
-        if (i + 1 < set->n)
-            one.command = 0; /* the last one answers for all */
+        one.command = i + 1 < set->n ? 0 : command; /* the last one answers for all */
         buf_append_view(&one.id, set->items[i].key);
         buf_append_view(&one.value, set->items[i].value);
-        rc = one.id.err || one.value.err ? -ENOMEM : origin_op(m, one);
+        rc = origin_push(m, one);
     }
+    for (; rc && m->n_ops > before; m->n_ops--) /* all or none */
+        op_done(&m->ops[m->n_ops - 1]);
     source_free(set);
     json_decref(list);
     json_decref(j);
-    return rc;
+    return rc ? rc : origin_ops(m);
 }
 
 static int take_away(

@@ -164,7 +164,8 @@ struct draft {
     uint64_t added, changed, removed, expired;
     size_t n_new_recalls; /* the last ones of head->recalls: they get its generation */
     size_t ops;           /* how many of m->ops are in it */
-    bool of_run, urgent, new_epoch, changes;
+    uint64_t run;         /* number of the run that made it; 0: none */
+    bool urgent, new_epoch, changes;
     uint64_t bytes; /* that the pages and deltas will take on a link */
 };
 
@@ -271,7 +272,7 @@ struct metadata {
     uint64_t refusals, divergences, unknown_types;
     char last_refusal[256];
     struct wall verified_at;
-    bool status_dirty;
+    bool status_dirty, nearly_full; /* as told */
     struct mono status_sent;
     uint64_t status_generation; /* that was told last */
     struct {
@@ -433,7 +434,8 @@ int origin_renew(struct metadata *m) MUST_CHECK; /* the same catalogue under a f
 int origin_on_signed(struct metadata *m, const struct frame *f) MUST_CHECK;
 int origin_on_refused(struct metadata *m, const struct frame *f) MUST_CHECK;
 void draft_drop(struct metadata *m);
-int origin_op(struct metadata *m, struct op op) MUST_CHECK; /* takes op */
+int origin_op(struct metadata *m, struct op op) MUST_CHECK;   /* takes op */
+int origin_push(struct metadata *m, struct op op) MUST_CHECK; /* the same, begun by the next origin_ops */
 int origin_ops(struct metadata *m) MUST_CHECK; /* makes a draft of what waits, when none is under way */
 void op_done(struct op *op);
 /* run.c */

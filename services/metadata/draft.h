@@ -20,4 +20,4 @@ int origin_compare(
 void edits_free_all(struct edits *edits, size_t n);
 /* ops.c: the first n changes are published, or given up. */
 void ops_answer(struct metadata *m, size_t n);
-void ops_drop(struct metadata *m, size_t n);
+void ops_fail(struct metadata *m, size_t n, int code);

@@ -112,6 +112,7 @@ static int on_start(struct metadata *m, const struct input *in)
     m->filter_version = meta_get_u64(m->txn, "filter-version");
     if (meta_get(m->txn, "filter", &v) == 0)
         buf_append_view(&m->filter, v);
+    m->next_request = state_random(m) >> 33; /* answers to a life before this one must not fit */
     int rc = run_load(m);
     if (rc)
         return rc;

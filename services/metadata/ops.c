@@ -12,9 +12,12 @@ void op_done(struct op *op)
     buf_done(&op->value);
 }
 
-int origin_op(struct metadata *m, struct op op)
+int origin_push(struct metadata *m, struct op op)
 {
-    int rc = op.kind == OP_EPOCH ? fence_may_open(m) : fence_closed(m) ? fence_error(m) : 0;
+    int rc = op.id.err || op.value.err ? -ENOMEM
+             : op.kind == OP_EPOCH     ? fence_may_open(m)
+             : fence_closed(m)         ? fence_error(m)
+                                       : 0;
     if (rc) {
         op_done(&op);
         return rc;
@@ -36,7 +39,13 @@ int origin_op(struct metadata *m, struct op op)
     memmove(&m->ops[at + 1], &m->ops[at], (m->n_ops - at) * sizeof *m->ops);
     m->ops[at] = op;
     m->n_ops++;
-    return origin_ops(m);
+    return 0;
+}
+
+int origin_op(struct metadata *m, struct op op)
+{
+    int rc = origin_push(m, op);
+    return rc ? rc : origin_ops(m);
 }
 
 int origin_epoch(struct metadata *m, struct peer caller, uint64_t command)
@@ -129,22 +138,25 @@ static int op_recall(struct metadata *m, struct draft *d, struct op *op)
     return 0;
 }
 
-static int op_into_draft(struct metadata *m, struct draft *d, struct op *op)
+/* What one command asked for. */
+static int ops_into_draft(struct metadata *m, struct draft *d, struct op *ops, size_t n)
 {
-    if (op->kind == OP_RECALL)
-        return op_recall(m, d, op);
+    if (ops->kind == OP_RECALL)
+        return op_recall(m, d, ops);
     struct edits edits = {0};
-    AUTO_BUF keep = {0};
-    int rc = op_edit(m, op, &edits, &keep);
+    AUTO_BUF keep = {0}; /* of the last one: several are publications, which keep their own values */
+    int rc = 0;
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = op_edit(m, &ops[i], &edits, &keep);
     if (!rc && edits.n)
-        rc = draft_edits(m, d, op->scope, &edits);
+        rc = draft_edits(m, d, ops->scope, &edits);
     edits_done(&edits);
-    d->new_epoch = d->new_epoch || op->kind == OP_EPOCH;
+    d->new_epoch = d->new_epoch || ops->kind == OP_EPOCH;
     d->changes = true;
     return rc;
 }
 
-void ops_drop(struct metadata *m, size_t n)
+static void ops_drop(struct metadata *m, size_t n)
 {
     if (n) /* there may be no list at all */
         memmove(m->ops, m->ops + n, (m->n_ops - n) * sizeof *m->ops);
@@ -157,10 +169,11 @@ static bool run_is_first(const struct metadata *m)
     return m->run && !m->run->guarded && (m->run->phase == PHASE_VIEW || m->run->phase == PHASE_PUBLISH);
 }
 
-static void ops_fail(struct metadata *m, size_t n, int code)
+void ops_fail(struct metadata *m, size_t n, int code)
 {
     for (size_t i = 0; i < n; i++) {
-        command_fail(m, m->ops[i].caller, m->ops[i].command, code);
+        if (m->ops[i].command)
+            command_fail(m, m->ops[i].caller, m->ops[i].command, code);
         op_done(&m->ops[i]);
     }
     ops_drop(m, n);
@@ -176,11 +189,14 @@ int origin_ops(struct metadata *m)
     bool recall = m->ops[0].kind == OP_RECALL;
     int rc = 0;
     size_t n = 0;
-    /* One serial each: the order in which they were asked for. Recalls go by themselves, so that their hint
-     * is small. */
+    /* A serial for each command: the order in which they came. What one command asked for becomes one
+     * generation. Recalls go by themselves, so that their hint is small. */
     while (!rc && n < m->n_ops && n < OPS_AT_ONCE && (m->ops[n].kind == OP_RECALL) == recall) {
-        d->urgent = d->urgent || recall || m->ops[n].kind == OP_EXPIRE;
-        rc = op_into_draft(m, d, &m->ops[n++]);
+        size_t first = n;
+        while (n < m->n_ops && !m->ops[n++].command)
+            ;
+        d->urgent = d->urgent || recall || m->ops[first].kind == OP_EXPIRE;
+        rc = ops_into_draft(m, d, &m->ops[first], n - first);
     }
     d->ops = n;
     if (!rc && d->changes)
@@ -208,6 +224,8 @@ static void recall_answer(struct metadata *m, struct op *op)
 
 void ops_answer(struct metadata *m, size_t n)
 {
+    static const char *const names[] = {"update-publish", "update-expire", "update-remove", "epoch-open"};
+    json_t *ids = json_array(); /* of the command so far */
     for (size_t i = 0; i < n; i++) {
         struct op *op = &m->ops[i];
         if (op->kind == OP_RECALL) {
@@ -218,13 +236,19 @@ void ops_answer(struct metadata *m, size_t n)
         char epoch[33];
         json_t *id = op->kind == OP_EPOCH ? json_string(hex_encode(m->applied->epoch.b, 16, epoch))
                                           : json_stringn((const char *)op->id.data, op->id.len);
-        static const char *const names[] = {"update-publish", "update-expire", "update-remove", "epoch-open"};
-        json_t *data = op->kind == OP_PUT ? json_pack("{s:[o], s:I, s:n}", "ids", id, "generation",
-                                                (json_int_t)m->applied->generation, "run")
-                                          : json_pack("{s:o, s:I, s:n}", "id", id, "generation",
-                                                (json_int_t)m->applied->generation, "run");
-        command_reply(m, op->caller, op->command, names[op->kind], data, 0);
+        json_int_t generation = (json_int_t)m->applied->generation;
+        json_array_append(ids, id);
+        if (op->command) {
+            json_t *data = op->kind == OP_PUT
+                               ? json_pack("{s:O, s:I, s:n}", "ids", ids, "generation", generation, "run")
+                               : json_pack("{s:O, s:I, s:n}", "id", id, "generation", generation, "run");
+            command_reply(m, op->caller, op->command, names[op->kind], data, 0);
+            json_decref(ids);
+            ids = json_array();
+        }
+        json_decref(id);
         op_done(op);
     }
+    json_decref(ids);
     ops_drop(m, n);
 }

@@ -181,7 +181,7 @@ int origin_view(struct metadata *m, struct run *run)
     struct draft *d = rc ? NULL : draft_make(m);
     bool changed = false;
     if (d) {
-        d->of_run = true;
+        d->run = run->number;
         d->full = run->kind == RUN_FULL;
         d->cursors = json_object();
         rc = fill_draft(m, d, run, edits, &changed);
@@ -257,22 +257,19 @@ static int sweep_dropped(struct metadata *m, const struct head *h)
     return 0;
 }
 
-/* The draft does not become a generation. */
-static int give_up(struct metadata *m, int code)
+/* The run that made the draft still waits for it: it may have stalled meanwhile, and another one begun. */
+static bool run_waits_for(const struct metadata *m, const struct draft *d)
 {
-    bool of_run = m->draft->of_run;
-    size_t ops = m->draft->ops;
-    char why[1024];
-    snprintf(why, sizeof why, "%s", err_text(code));
-    for (size_t i = 0; i < ops; i++) {
-        command_fail(m, m->ops[i].caller, m->ops[i].command, err_fail(code, "%s", why));
-        op_done(&m->ops[i]);
-    }
-    ops_drop(m, ops);
+    return d->run && m->run && m->run->number == d->run && m->run->phase == PHASE_PUBLISH;
+}
+
+/* The draft never becomes a generation; who waits for it is told. */
+static int give_up(struct metadata *m, int rc)
+{
+    bool of_run = run_waits_for(m, m->draft);
+    ops_fail(m, m->draft->ops, rc);
     draft_drop(m);
-    if (of_run)
-        return run_failed(m, code, "%s", why);
-    return run_go_on(m);
+    return of_run ? run_failed(m, rc, "%s", err_text(rc)) : run_go_on(m);
 }
 
 int origin_on_signed(struct metadata *m, const struct frame *f)
@@ -288,10 +285,8 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
         m->trust.version > 1 ? buf_view(&m->trust_statement) : (struct view){0}, &bytes);
     if (!rc)
         rc = head_parse(buf_view(&bytes), &m->trust, &h);
-    if (rc) {
-        draft_drop(m);
-        return run_failed(m, rc, "signing: %s", err_text(rc));
-    }
+    if (rc)
+        return rc == -ENOMEM ? rc : give_up(m, err_wrap(rc, "signing"));
     m->sign_skips = 0;
     rc = delete_replaced(m, d, h);
     if (!rc)
@@ -314,7 +309,7 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
         (unsigned long long)h->generation, (unsigned long long)h->records, h->n_scopes);
     /* leaves after the commit: the origin is durable first */
     serve_publish(m, d->deltas, d->n_deltas, d->urgent);
-    bool of_run = d->of_run;
+    bool of_run = run_waits_for(m, d);
     ops_answer(m, d->ops);
     draft_drop(m);
     meta_del(m->txn, "draft");

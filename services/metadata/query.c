@@ -22,6 +22,19 @@ static int filter_set(struct metadata *m, json_t *args, json_t **ret_data, int *
         return err_fail(ERR_NOT_CENTRAL,
             "filters are set at the central site %s and hold for the whole tree; this is %s", m->top,
             m->site);
+    const char *name;
+    json_t *given;
+    json_object_foreach(args, name, given)
+    {
+        bool known = strcmp(name, "dry_run") == 0;
+        for (size_t i = 0; i < COUNT_OF(fields); i++)
+            known = known || (strcmp(name, fields[i]) == 0 && json_is_array(given));
+        if (!known)
+            return err_fail(ERR_USAGE,
+                "%.60s: not a list that filters; there are products, classifications, "
+                "architectures",
+                name);
+    }
     json_t *old = filter_json(m), *f = json_object();
     for (size_t i = 0; i < COUNT_OF(fields); i++) {
         json_t *v = json_object_get(args, fields[i]);

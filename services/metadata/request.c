@@ -49,8 +49,6 @@ struct request *request_new(struct metadata *m, enum request_kind kind, struct s
         m->requests = list;
         m->cap_requests = cap;
     }
-    if (m->next_request == 0) /* answers to a life before this one must not fit */
-        m->next_request = state_random(m) >> 1;
     struct request *r = &m->requests[m->n_requests++];
     *r = (struct request){.id = ++m->next_request,
         .kind = kind,

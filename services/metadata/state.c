@@ -350,11 +350,21 @@ static uint64_t backlog(const struct metadata *m)
     return bytes;
 }
 
+static void tell_room(struct metadata *m)
+{
+    bool nearly = store_nearly_full(m->store);
+    if (nearly && !m->nearly_full)
+        event_note(m, "store.nearly-full", NULL, ERR_MAP_FULL,
+            "the store or its disk is 85 %% full: nothing new is taken in; what is here is served");
+    m->nearly_full = nearly;
+}
+
 int status_send(struct metadata *m)
 {
     m->timers[TIMER_STATUS].ns = 0;
     if (!m->status_dirty)
         return 0;
+    tell_room(m);
     char run[32] = "";
     struct store_stat stat;
     store_stat(m->store, &stat);

@@ -353,6 +353,7 @@ void world_free(struct world *w)
         free(s->fetched.slots);
         free(s->arriving);
         free(s->notes);
+        blob_free(s->to_be_signed);
         if (s->up_link)
             link_done(s->up_link);
         free(s);

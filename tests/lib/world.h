@@ -205,6 +205,9 @@ struct world_event {
     int code;
     char text[160];
 };
+/* The node of the site keeps what it is asked to sign, and does it when this ends (a node that was frozen).
+ */
+void world_sign_late(struct world *w, const char *code, bool on);
 unsigned world_n_events(struct world *w, const char *code, const char *name); /* name NULL: all */
 /* The nth (0: first) of this name; NULL: there are fewer. Borrowed until the next step. */
 const struct world_event *world_event(struct world *w, const char *code, const char *name, unsigned nth);

@@ -144,6 +144,8 @@ struct world_site {
     struct epoch signed_epoch;
     uint64_t signed_counter;
     struct hash signed_payload;
+    bool signs_late;           /* its node keeps what it is to sign: */
+    struct blob *to_be_signed; /* the last of it */
     struct world_event *notes;
     size_t n_notes;
     struct world_status status;

@@ -200,8 +200,26 @@ void shim_observe(struct world_process *p, const struct frame *f)
 void shim_on_worker(struct world_process *p, const struct effect *e)
 {
     struct frame f;
-    if (frame_parse(blob_view(e->frame), &f) == 0 && f.type == FRAME_SIGN_HEAD)
-        sign_head(p, &f);
+    if (frame_parse(blob_view(e->frame), &f) || f.type != FRAME_SIGN_HEAD)
+        return;
+    if (p->site->signs_late) {
+        blob_free(p->site->to_be_signed);
+        p->site->to_be_signed = blob_ref(e->frame);
+        return;
+    }
+    sign_head(p, &f);
+}
+
+void world_sign_late(struct world *w, const char *code, bool on)
+{
+    struct world_site *s = site_find(w, code);
+    struct blob *kept = s->to_be_signed;
+    struct frame f;
+    s->signs_late = on;
+    s->to_be_signed = NULL;
+    if (!on && kept && frame_parse(blob_view(kept), &f) == 0)
+        sign_head(&s->worker, &f);
+    blob_free(kept);
 }
 
 unsigned world_n_events(struct world *w, const char *code, const char *name)

@@ -221,6 +221,71 @@ static void s015_stalled_run_fails_with_its_phase(void **state)
     world_free(w);
 }
 
+/* The node is frozen for longer than a run may stall: the run fails in PUBLISH, another one begins, and then
+ * the signature comes. It belongs to no run any more; the generation counts all the same. */
+static void s015_a_signature_that_comes_too_late(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(151, &options, 50);
+    world_upstream_churn(w, "up", 3, 0, 0);
+    world_sign_late(w, "CEN", true);
+    json_decref(scenario_now(w, true));
+    WORLD_TRUE(w, !scenario_run_ends(w, "CEN", options.stall_ns + MINUTE));
+    assert_string_equal(world_event(w, "CEN", "sync.failed", 0)->phase, "PUBLISH");
+    unsigned succeeded = world_n_events(w, "CEN", "sync.succeeded");
+    world_upstream_churn(w, "up", 2, 1, 1);
+    world_upstream_slow(w, "up", MINUTE);
+    json_decref(scenario_now(w, true));
+    world_run_for(w, 10 * NS_PER_S);
+    world_sign_late(w, "CEN", false);
+    world_run_for(w, 10 * NS_PER_S);
+    WORLD_OK(w);
+    assert_int_equal(
+        world_n_events(w, "CEN", "sync.succeeded"), succeeded); /* the new run is in SOURCE still */
+    WORLD_TRUE(w, scenario_run_ends(w, "CEN", 5 * MINUTE));
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
+static void s015_cancelled_runs_change_nothing(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(152, &options, 50);
+    world_upstream_churn(w, "up", 3, 3, 3);
+    world_upstream_slow(w, "up", 10 * NS_PER_S);
+    struct world_shown before = world_shown(w, "CEN", true);
+    unsigned fetches = world_upstream_fetches(w, "up");
+    json_t *first = scenario_now(w, true), *second = scenario_now(w, false);
+    json_t *j = world_call(w, "CEN", "sync.cancel",
+        json_pack("{s:O}", "run", json_object_get(second, "run"))); /* the queued one */
+    assert_string_equal(scenario_text(json_object_get(j, "data"), "result"), "cancelled");
+    json_decref(j);
+    j = world_call(w, "CEN", "sync.cancel", NULL);
+    assert_string_equal(scenario_text(json_object_get(j, "data"), "run"), scenario_text(first, "run"));
+    json_decref(j);
+    assert_int_equal(world_n_events(w, "CEN", "sync.cancelled"), 1);
+    j = world_call(w, "CEN", "sync.cancel", NULL); /* nothing is active */
+    assert_string_equal(scenario_text(j, "code"), "not-found");
+    json_decref(j);
+    world_run_for(w, 2 * options.retry_interval_ns); /* and nothing is tried again by itself */
+    WORLD_OK(w);
+    struct world_shown after = world_shown(w, "CEN", true);
+    assert_true(hash_eq(&before.root, &after.root) && before.generation == after.generation);
+    assert_in_range(world_upstream_fetches(w, "up"), fetches, fetches + 1);
+    for (unsigned nth = 0; nth < 2; nth++) {
+        json_t *run = scenario_run(w, "CEN", nth);
+        assert_string_equal(scenario_text(run, "result"), "cancelled");
+        json_decref(run);
+    }
+    json_decref(first);
+    json_decref(second);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
 static void s016_child_refuses_a_local_sync(void **state)
 {
     (void)state;
@@ -431,6 +496,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(s014_crash_with_a_run_behind),
         cmocka_unit_test(s014_retry_behind_an_active_run),
         cmocka_unit_test(s015_stalled_run_fails_with_its_phase),
+        cmocka_unit_test(s015_a_signature_that_comes_too_late),
+        cmocka_unit_test(s015_cancelled_runs_change_nothing),
         cmocka_unit_test(s016_child_refuses_a_local_sync),
         cmocka_unit_test(s017_requests_go_down_level_by_level),
         cmocka_unit_test(s017_request_is_repeated_until_acknowledged),

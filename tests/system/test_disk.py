@@ -52,6 +52,7 @@ def test_store_full_at_a_child(tree, repo, central):
     repo.write(sample(300) + sample(60_000, seed=3, prefix="bulk"))
     assert central.sync(full=True)["result"] == "succeeded"
     wait_for(lambda: "store-full" in causes(child), 60, "the child says why")
+    wait_for(lambda: [e for e in child.control("events")["events"] if e["name"] == "store.nearly-full"], 10, "its event")
     assert child.head()["generation"] == old
     child.stop()
     child.write_config(map_size="2GiB")

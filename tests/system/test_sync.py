@@ -1,4 +1,5 @@
 """Sync runs through the real programs: FULL and DELTA_NEW with their two cursors, at the central site and below."""
+import json
 import random
 
 from apt_repo import changed, field, sample, stanza
@@ -109,6 +110,38 @@ def test_local_publisher(tree, central, tmp_path):
     tree.wait_equal()
     assert "local/CEN/1" not in ids(leaf)
     tree.verify_all()
+
+
+def test_a_publication_is_one_generation_or_none(tree, central, tmp_path):
+    def publish(updates, **more):
+        file = tmp_path / "updates.json"
+        file.write_text(json.dumps(updates))
+        return central.cli("update", "publish", str(file), **more)
+    before = central.head()
+    many = [{"id": "u%d" % i, "title": "update %d" % i, "description": "text " * 20} for i in range(300)]
+    bad = publish(many + [{"id": "u7", "title": "again"}], ok=None)
+    assert (bad.exit, bad.error) == (2, "usage") and "id" in bad.json["message"], bad
+    bad = publish(many[:5] + [{"id": "u5", "title": "odd", "bogus": 1}], ok=None)
+    assert (bad.exit, bad.error) == (2, "usage") and "bogus" in bad.json["message"], bad
+    assert central.head()["root"] == before["root"]
+    done = publish(many).data
+    assert sorted(done["ids"]) == sorted("local/CEN/%s" % u["id"] for u in many)
+    after = central.head()
+    assert (after["generation"], after["records"]) == (before["generation"] + 1, before["records"] + 300)
+
+
+def test_a_publication_that_the_filter_leaves_out(tree, repo, central, tmp_path):
+    """The local publisher is a product like any other."""
+    file = tmp_path / "update.json"
+    file.write_text('{"id":"1","title":"one"}')
+    central.cli("filter", "set", "--products", "sample-sample")
+    before = central.head()
+    refused = central.cli("update", "publish", str(file), ok=None)
+    assert refused.exit == 2 and "local/CEN" in refused.json["message"] and "filter" in refused.json["message"], refused
+    assert central.head()["root"] == before["root"]
+    central.cli("filter", "set", "--products", "sample-sample,local/CEN")
+    central.cli("update", "publish", str(file))
+    assert ids(central)["local/CEN/1"] == "active"
 
 
 def test_history_says_what_happened(tree, repo, central):
