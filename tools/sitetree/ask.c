@@ -148,25 +148,36 @@ static const char *text_or(const json_t *from, const char *key, const char *othe
     return s ? s : other;
 }
 
-/* The daemon does not know what was asked for; the list of such things helps more than the general help. */
-static const char *better_hint(const struct cli *c, const char *hint)
+/* The daemon does not know which words were typed: where they are off, their own help; where a thing is not
+ * there or is there already, the list of such things. */
+static const char *better_hint(const struct cli *c, const char *code, const char *hint)
 {
-    static char list[80];
-    if (strcmp(hint, "sitetree --help") != 0)
+    static char out[96];
+    char name[64];
+    const char *control = c->command->control ? c->command->control : "";
+    if (strcmp(code, "usage") == 0) {
+        snprintf(out, sizeof out, "sitetree help %s", command_name(c->command, name));
+        return out;
+    }
+    if (strcmp(code, "not-found") != 0 && strcmp(code, "exists") != 0)
         return hint;
-    if (strcmp(c->command->control ? c->command->control : "", "site.revoke") == 0)
+    if (strcmp(control, "site.revoke") == 0)
         return "sitetree site invites";
-    snprintf(
-        list, sizeof list, command_find(c->noun, "list") ? "sitetree %s list" : "sitetree help %s", c->noun);
-    return list;
+    if (strncmp(control, "update.", 7) == 0)
+        return "sitetree catalogue list";
+    if (!command_find(c->noun, "list"))
+        return strcmp(hint, "sitetree --help") == 0 ? "sitetree status" : hint;
+    snprintf(out, sizeof out, "sitetree %s list", c->noun);
+    return out;
 }
 
 void ask_show(struct cli *c, json_t *reply)
 {
     struct output *o = &c->output;
     if (ask_is_error(reply)) {
-        output_error(o, text_or(reply, "code", "internal"), text_or(reply, "message", "?"),
-            better_hint(c, text_or(reply, "hint", "sitetree status")));
+        const char *code = text_or(reply, "code", "internal");
+        output_error(o, code, text_or(reply, "message", "?"),
+            better_hint(c, code, text_or(reply, "hint", "sitetree status")));
     } else if (o->json) {
         output_reply(o, reply);
     } else {
