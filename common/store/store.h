@@ -86,6 +86,14 @@ bool store_nearly_full(struct store *s);
 /* A consistent copy into dir while the store is in use (dir must not exist: ERR_EXISTS). ERR_BUSY beside an
  * open write transaction. After a failure dir is gone again. */
 int store_copy(struct store *s, const char *dir) MUST_CHECK;
+/* The same for a backup: into STORE_COPY_FOLDER/name of a site's folder, and every entry of the copy is read
+ * once. opt: as the store was opened. */
+#define STORE_COPY_FOLDER "backup.new"
+struct store_copied {
+    uint64_t entries, bytes; /* of keys and values */
+};
+int store_copy_beside(struct store *s, const struct store_options *opt, const char *dir, const char *name,
+    struct store_copied *ret) MUST_CHECK;
 
 /* For tests: makes calls fail. Counts down at each write call (put, put_reserve, del, commit); at zero that
  * call fails with code, once. 0 switches it off. ERR_DISK has its real consequence: no further write

@@ -8,6 +8,7 @@
 #include "common/base/log.h"
 #include "common/bus/ipc.h"
 #include "common/bus/loop.h"
+#include "common/control/answer.h"
 #include "common/crypto/crypto.h"
 #include "common/process/process.h"
 #include "common/wire/frame.h"
@@ -26,6 +27,7 @@ struct io {
     struct bus *bus;
     struct ipc_worker *node;
     struct store *store;
+    size_t map_size;
     struct metadata *core;
     struct metadata_options options;
     const struct io_options *opt;
@@ -268,8 +270,58 @@ static void on_trim(void *ctx)
     malloc_trim(0); /* a worker that has caught up holds no more than it needs */
 }
 
+/* The operator's `store.copy`, for a backup; anything else gives 0. Commands are rare: taking one apart twice
+ * costs nothing. */
+static uint64_t copy_command(const struct ipc_message *m)
+{
+    struct frame f;
+    struct control_request r;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    if (m->peer.kind != PEER_NODE || frame_parse(blob_view(m->frame), &f) || f.type != FRAME_CONTROL)
+        return 0;
+    Sitetree__Control *c = FRAME_UNPACK(&a, &f, control, &rc);
+    if (!c || control_request_parse(pb_view(c->json), &r))
+        return 0;
+    uint64_t command = strcmp(r.command, "store.copy") == 0 ? c->command : 0;
+    control_request_done(&r);
+    return command;
+}
+
+/* Between two transactions; nothing else is done meanwhile. */
+static void copy_store(struct io *io, uint64_t command)
+{
+    struct store_copied copied;
+    struct store_options so = {
+        .tables = metadata_tables, .n_tables = metadata_n_tables, .map_size = io->map_size};
+    flush(io);
+    if (loop_stopping(io->loop))
+        return;
+    int rc = store_copy_beside(io->store, &so, io->opt->dir, "metadata", &copied);
+    AUTO_BLOB *text = rc ? control_error(rc, NULL)
+                         : control_answer("store-copy", clock_wall(&clock_real),
+                               json_pack("{s:s, s:I, s:I}", "store", "metadata", "entries",
+                                   (json_int_t)copied.entries, "bytes", (json_int_t)copied.bytes),
+                               0, false);
+    if (!text)
+        return;
+    Sitetree__ControlReply reply = SITETREE__CONTROL_REPLY__INIT;
+    reply.command = command;
+    reply.json = pb_bytes(blob_view(text));
+    AUTO_BLOB *frame = frame_pack(FRAME_CONTROL_REPLY, CLASS_HEAD, 0, NULL, &reply.base, false);
+    struct ipc_message m = {.peer = {PEER_NODE, 0}, .lane = CLASS_HEAD, .frame = frame};
+    if (frame && ipc_worker_send(io->node, &m))
+        log_record(LOG_WARNING, "frame-dropped", NULL);
+}
+
 static void on_message(void *ctx, const struct ipc_message *m)
 {
+    uint64_t copy = copy_command(m);
+    if (copy) {
+        copy_store(ctx, copy);
+        return;
+    }
     struct input in = {.kind = INPUT_FRAME,
         .from = m->peer,
         .topic = m->topic,
@@ -331,6 +383,7 @@ static int open_store(struct io *io, const struct config *c)
     struct store_options so = {.tables = metadata_tables,
         .n_tables = metadata_n_tables,
         .map_size = (size_t)config_bytes(c, CONFIG_MAP_SIZE)};
+    io->map_size = so.map_size;
     snprintf(dir, sizeof dir, "%s/metadata", io->opt->dir);
     if (mkdir(dir, 0700) < 0 && errno != EEXIST)
         return err_fail(-errno, "%s: %s", dir, strerror(errno));

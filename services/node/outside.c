@@ -272,16 +272,49 @@ static void refuse_request(struct driver *d, uint64_t command, int rc)
         return; /* whoever asked has gone */
 }
 
+/* The node's own store, for a backup. What it holds is committed at the end of each turn. */
+static void copy_store(struct driver *d, uint64_t command)
+{
+    struct store_copied copied;
+    struct store_options so = {.tables = node_tables,
+        .n_tables = node_n_tables,
+        .map_size = (size_t)config_bytes(d->config, CONFIG_MAP_SIZE)};
+    driver_flush(d);
+    int rc = store_copy_beside(d->store, &so, d->dir, "node.mdb", &copied);
+    if (rc) {
+        refuse_request(d, command, rc);
+        return;
+    }
+    AUTO_BLOB *answer = control_answer("store-copy", clock_wall(&clock_real),
+        json_pack("{s:s, s:I, s:I}", "store", "node", "entries", (json_int_t)copied.entries, "bytes",
+            (json_int_t)copied.bytes),
+        0, false);
+    struct view v = answer ? blob_view(answer) : (struct view){0};
+    if (answer && control_server_reply(d->control, command, (const char *)v.data, v.len, false))
+        return; /* whoever asked has gone */
+}
+
+static bool is_own_copy(const struct control_request *r)
+{
+    const char *store = json_string_value(json_object_get(r->args, "store"));
+    return strcmp(r->command, "store.copy") == 0 && store && strcmp(store, "node") == 0;
+}
+
 static void on_request(void *ctx, uint64_t command, const char *json, size_t len)
 {
     struct driver *d = ctx;
     struct control_request r;
     if (control_request_parse(view_of(json, len), &r) == 0) {
         bool mine = strcmp(r.command, "reload") == 0;
+        bool copy = is_own_copy(&r);
         int rc = strcmp(r.command, "trust.reload") == 0 ? trust_load(d) : 0;
         control_request_done(&r);
         if (mine) {
             reload(d, command);
+            return;
+        }
+        if (copy) {
+            copy_store(d, command);
             return;
         }
         if (rc) {

@@ -40,6 +40,8 @@ const struct noun nouns[] = {
     {"repair", "fetch damaged pages again"},
     {"explain", "why a site is where it is, and what to do"},
     {"store", "the stores of this site"},
+    {"backup", "the whole site, as a folder of files"},
+    {"restore", "a site from its backup"},
     {"epoch", "another line of generations (central site)"},
     {"trust", "the head key that counts, and another one"},
     {"reload", "make sitetreed read its configuration again"},
@@ -203,6 +205,21 @@ const struct command commands[] = {
         "sizes and limits of the stores", NULL},
     {"store", "check", {{0}}, 0, COMMAND_NOT_FINE | COMMAND_LONG, "store.check", "store-check",
         &view_findings, NULL, "read everything that is stored and look for contradictions", NULL},
+    {"backup", NULL, {{"FOLDER", NULL, ARG_FILE, false, false}}, OPT(OPT_WITH_ROOT_KEY), 0, NULL, "backup",
+        &view_backup, run_backup, "copy the whole site into a new folder, while it works",
+        "Stores, keys, chain, parents and configuration, with a manifest and the SHA-256 of each file; every "
+        "file is "
+        "read back before the folder gets its name. It holds the keys of the site: keep it where keys may "
+        "lie. The "
+        "root key of the tree is in it only with --with-root-key."},
+    {"restore", NULL, {{"FOLDER", NULL, ARG_FILE, false, false}}, OPT(OPT_DRY_RUN),
+        COMMAND_CHANGES | COMMAND_NOT_FINE, NULL, "restore", &view_restored, run_restore,
+        "make the folder of a site from its backup",
+        "The folder of the site (--dir) must be missing or empty; it appears whole or not at all, after "
+        "every digest "
+        "was checked. A restored central site publishes nothing before it has heard each of its children, or "
+        "was told "
+        "sitetree epoch open. sitetreed is not started. With --dry-run the backup is only checked."},
     {"epoch", "open", {{0}}, 0, COMMAND_CHANGES, "epoch.open", "epoch-open", &view_epoch, NULL,
         "publish what this site holds in a new epoch",
         "For a central site that was restored from a backup while the sites below hold newer generations: it "

@@ -84,6 +84,8 @@ enum option_kind {
     X(OPT_DEEP, "deep", 0, OPTION_FLAG, "", "deep", "read and hash every stored record again")               \
     X(OPT_SITES, "sites", 0, OPTION_NUMBER, "N", NULL, "number of sites, 2 to 200; 7 without it")            \
     X(OPT_OFFLINE, "offline", 0, OPTION_FLAG, "", NULL, "a small repository made on the spot, no network")   \
+    X(OPT_WITH_ROOT_KEY, "with-root-key", 0, OPTION_FLAG, "", NULL,                                          \
+        "also the root key of the tree, where it is in the folder of the site")                              \
     X(OPT_ROOT_KEY, "root-key", 0, OPTION_TEXT, "FILE", NULL,                                                \
         "root key of the tree; keys/root.key in the folder of the site without it")                          \
     X(OPT_EXIT, "exit", 0, OPTION_FLAG, "", NULL, "end when all sites are equal, also on a terminal")

@@ -46,6 +46,10 @@ int run_join(struct cli *c);
 int run_trust_show(struct cli *c);
 int run_trust_rotate(struct cli *c);
 
+/* backup.c */
+int run_backup(struct cli *c);
+int run_restore(struct cli *c);
+
 /* help.c */
 int run_help(struct cli *c);
 int run_version(struct cli *c);

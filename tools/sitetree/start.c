@@ -164,6 +164,19 @@ static int wait_ready(struct cli *c, pid_t pid, const char *log, int64_t until)
     }
 }
 
+int start_give(struct cli *c)
+{
+    return unit_is_there(c) ? give_to_user(cli_dir(c)) : 0;
+}
+
+const char *start_how(struct cli *c)
+{
+    static char text[4200];
+    snprintf(text, sizeof text, unit_is_there(c) ? "systemctl enable --now sitetreed" : "sitetreed --dir %s",
+        cli_dir(c));
+    return text;
+}
+
 int start_daemon(struct cli *c, int64_t timeout_ns, const char **ret_how)
 {
     static char how[40];

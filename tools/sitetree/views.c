@@ -238,3 +238,14 @@ const struct screen view_recalls = {SECTIONS(TABLE("recalls", "nothing was recal
 
 const struct screen view_epoch = {
     SECTIONS(RECORD("", {"epoch", "id", FORMAT_TEXT}, {"generation", "generation", FORMAT_NUMBER}))};
+
+const struct screen view_backup = {SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT},
+    {"folder", "folder", FORMAT_TEXT}, {"files", "files", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
+    {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}, {"root key in it", "root_key", FORMAT_YES},
+    {"verified", "verified", FORMAT_YES}))};
+
+const struct screen view_restored = {SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT},
+    {"tier", "tier", FORMAT_TEXT}, {"folder", "folder", FORMAT_TEXT}, {"backup of", "made", FORMAT_TIME},
+    {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}, {"files", "files", FORMAT_COUNT},
+    {"bytes", "bytes", FORMAT_BYTES}, {"restored", "restored", FORMAT_YES},
+    {"next", "next", FORMAT_TEXT, FIELD_MAYBE}))};

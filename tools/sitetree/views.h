@@ -8,4 +8,4 @@ extern const struct screen view_status, view_tree, view_links, view_site_list, v
     view_upstream_removed, view_upstream_test, view_filter, view_published, view_update_changed, view_update,
     view_updates, view_catalogue, view_scopes, view_counts, view_verify, view_store, view_findings,
     view_reload, view_sync_decided, view_plan, view_repair, view_trust, view_trust_rotated, view_recall,
-    view_recalls, view_epoch;
+    view_recalls, view_epoch, view_backup, view_restored;

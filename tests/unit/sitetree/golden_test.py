@@ -48,7 +48,7 @@ VARIANTS = {
     "status": [["--colr"], ["more"], ["--dir", "{dir}/none"], ["--dir", "{dir}"]],
 }
 # They do more than ask, and have tests of their own.
-APART = {"trust rotate", "site init", "site join", "demo", "help", "version"}
+APART = {"trust rotate", "backup", "restore", "site init", "site join", "demo", "help", "version"}
 failures = []
 
 
