@@ -63,6 +63,8 @@ struct scope {
     struct hash delta_expect;   /* what its hash must be */
     bool deltas_asked;
     bool staged;  /* pages were fetched that no applied head may reach: kept in the store too */
+    uint64_t floor_from; /* of floor.c: the serial at the oldest generation that can still catch up */
+    bool floor_seen;
     bool careful; /* own pages are not to be trusted: look at each, never fetch whole subtrees */
 };
 
@@ -230,8 +232,9 @@ struct metadata {
     uint64_t next_request;
     uint64_t delivered; /* bytes of answers so far */
     uint64_t window, asked_bytes;
-    double rate;               /* bytes/s, the best of late */
-    bool retarget;             /* the parent no longer has pages of the target, or sent wrong ones */
+    double rate;                      /* bytes/s, the best of late */
+    double walked_raw, walked_packed; /* what pages were, and what they took on the wire */
+    bool retarget;                    /* the parent no longer has pages of the target, or sent wrong ones */
     bool replan;               /* the head was looked at since: a new plan, once what is under way has come */
     unsigned setbacks;         /* of those, in a row */
     struct mono refused_until; /* the store took no more: until then this site only serves */
@@ -279,6 +282,12 @@ struct metadata {
         uint32_t scope_index;
         struct buf key;
     } rehash;
+    struct {                 /* floor.c, at the last look */
+        uint64_t generation; /* the oldest one from which deltas lead to what is applied */
+        uint64_t first_ns,
+            now_ns; /* until one at that generation, or at the applied one, falls below; 0: unknown */
+        struct mono at;
+    } floor;
     uint64_t rehashed, rehash_bad;
     struct mono timers[TIMER_COUNT]; /* as asked for; 0: not running */
 };
@@ -377,6 +386,7 @@ void fence_on_trust(struct metadata *m);
 /* walk.c */
 int walk_start(struct metadata *m, struct scope *s, const struct scope_entry *to) MUST_CHECK;
 int walk_step(struct metadata *m, struct scope *s) MUST_CHECK; /* asks for more while there is room */
+uint64_t walk_left(const struct metadata *m, const struct scope *s);
 bool walk_finished(const struct metadata *m, const struct scope *s);
 int walk_on_reply(struct metadata *m, struct request *r, const struct frame *f) MUST_CHECK;
 /* serve.c */
@@ -399,6 +409,9 @@ void recall_tell(struct metadata *m, struct peer to); /* the same to one child *
 int recall_on_ahead(struct metadata *m, struct head *h) MUST_CHECK;
 int recall_list(struct metadata *m, json_t **ret_data) MUST_CHECK;
 int recall_show(struct metadata *m, struct view id, json_t **ret_data) MUST_CHECK;
+/* floor.c */
+void floor_step(struct metadata *m, const struct head *next); /* before it is applied */
+void floor_look(struct metadata *m);                          /* brings m->floor up to date */
 /* view.c: what a source set changes in a scope */
 struct edits {
     struct edit *list; /* not hashed, no serial yet */

@@ -2,7 +2,7 @@
  * the parent (every other site), keeps it as content-addressed pages under one signed head, and serves it to
  * the children. Pure logic: one input, effects (common/bus/step.h). Reading order: tables.c, page.c, tree.c,
  * head.c, delta.c, then draft.c, origin.c and run.c (central), replica.c, catchup.c, walk.c and activate.c
- * (child), serve.c (parent), recall.c, command.c (operator), metadata.c (dispatch). */
+ * (child), serve.c (parent), recall.c, floor.c, command.c (operator), metadata.c (dispatch). */
 #pragma once
 #include "common/bus/step.h"
 #include "common/store/store.h"

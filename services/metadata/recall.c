@@ -86,6 +86,8 @@ void recall_spread(struct metadata *m)
         return; /* the children hear of it when they ask for the head */
     m->recall_spread = generation;
     serve_topic(h, NULL, topic);
+    for (size_t i = 0; i < m->n_children; i++) /* a hint may be lost, and nobody may ask for long */
+        send_to(m, (struct peer){PEER_CHILD, m->children[i].session}, CLASS_RECALL, blob_ref(b));
     effects_publish(m->fx, topic, CLASS_RECALL, b, true);
 }
 

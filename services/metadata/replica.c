@@ -194,6 +194,44 @@ static bool nearly_full(struct metadata *m)
     return true;
 }
 
+/* Two digits, and not for every few bytes: each other text is a report upward. */
+static uint64_t rounded(uint64_t n)
+{
+    uint64_t step = 16384;
+    while (n / step >= 100)
+        step *= 10;
+    return (n + step - 1) / step * step;
+}
+
+/* In steps, like the bytes. */
+static int64_t time_left(uint64_t bytes, double rate)
+{
+    double s = (double)bytes / rate;
+    double step = s < 10 ? 5 : s < 120 ? 10 : s < 7200 ? 60 : 3600;
+    return s < 1e8 ? (int64_t)(s / step + 1) * (int64_t)step * NS_PER_S : INT64_MAX / 4;
+}
+
+static void tell_progress(struct metadata *m, bool walking)
+{
+    char time[24];
+    uint64_t left = 0;
+    for (size_t i = 0; walking && i < m->target->n_scopes; i++) {
+        const struct scope *s = state_scope_find(m, m->target->scopes[i].name);
+        left += s->fetch == FETCH_WALK ? walk_left(m, s) : 0;
+    }
+    left = rounded(left);
+    unsigned long long generation = m->target->generation;
+    if (!walking)
+        state_set(m, STATE_CATCHUP, "catching-up", "fetching generation %llu from %s", generation, m->parent);
+    else if (m->rate < 1)
+        state_set(m, STATE_WALK, "below-delta-floor", "fetching generation %llu from %s, at most %llu KiB",
+            generation, m->parent, (unsigned long long)left / 1024);
+    else
+        state_set(m, STATE_WALK, "below-delta-floor",
+            "fetching generation %llu from %s, at most %llu KiB more, about %s", generation, m->parent,
+            (unsigned long long)left / 1024, duration_text(time_left(left, m->rate), time));
+}
+
 static bool pages_pending(const struct metadata *m)
 {
     for (size_t i = 0; i < m->n_requests; i++)
@@ -219,8 +257,7 @@ static int step(struct metadata *m, struct blob *hint)
         if (rc)
             return rc;
         if (!all_ready(m, &walking)) {
-            state_set(m, walking ? STATE_WALK : STATE_CATCHUP, walking ? "below-delta-floor" : "catching-up",
-                "fetching generation %llu from %s", (unsigned long long)m->target->generation, m->parent);
+            tell_progress(m, walking);
             return 0;
         }
         struct hint_delta *deltas = NULL;

@@ -249,6 +249,7 @@ void state_apply(struct metadata *m, struct head *h)
     if (m->target == h)
         m->target = NULL;
     state_target(m, NULL);
+    floor_step(m, h);
     head_free(m->applied);
     m->applied = h;
     meta_put(m->txn, "head", blob_view(h->bytes));
@@ -336,18 +337,31 @@ void status_touch(struct metadata *m)
         timer_set(m, TIMER_STATUS, wait > 0 ? wait : 0);
 }
 
-static uint64_t backlog(const struct metadata *m)
+/* What is known to be missing, as bytes on the wire: the walk that is under way, then the deltas behind it,
+ * or what a walk would take. */
+static uint64_t backlog(struct metadata *m)
 {
     const struct head *to = m->known;
-    uint64_t bytes = 0;
+    double bytes = 0;
     for (size_t i = 0; to && i < to->n_scopes; i++) {
-        const struct scope_entry *have = head_scope(m->applied, to->scopes[i].name);
-        if (!have)
-            bytes += to->scopes[i].tree.bytes;
-        else if (!hash_eq(&have->tree.hash, &to->scopes[i].tree.hash))
-            bytes += to->scopes[i].delta_bytes + 1;
+        const struct scope_entry *e = &to->scopes[i];
+        const struct scope *s = state_scope_find(m, e->name);
+        bool walks = m->target && s && s->fetch == FETCH_WALK;
+        uint64_t have = s ? s->applied.serial : 0;
+        const struct scope_entry *mid = walks ? head_scope(m->target, e->name) : NULL;
+        if (walks)
+            bytes += (double)walk_left(m, s);
+        if (mid)
+            have = mid->serial;
+        if (have >= e->serial && have)
+            continue;
+        if (have >= e->delta_floor && have && e->serial > e->delta_floor)
+            bytes +=
+                (double)e->delta_bytes * (double)(e->serial - have) / (double)(e->serial - e->delta_floor);
+        else if (!walks)
+            bytes += (double)e->tree.bytes * 0.3; /* about what pages take, compressed */
     }
-    return bytes;
+    return (uint64_t)bytes;
 }
 
 static void tell_room(struct metadata *m)
@@ -397,6 +411,10 @@ int status_send(struct metadata *m)
     s.last_refusal = m->last_refusal;
     s.recalled = m->recalled;
     s.recalled_at = (uint64_t)m->recalled_at.ns;
+    floor_look(m);
+    s.floor_generation = m->floor.generation;
+    s.floor_first_ns = m->floor.first_ns;
+    s.floor_now_ns = m->floor.now_ns;
     send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
         frame_pack(FRAME_WORKER_STATUS, CLASS_HEAD, 0, NULL, &s.base, false));
     m->status_dirty = false;

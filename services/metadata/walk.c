@@ -23,6 +23,18 @@ int walk_start(struct metadata *m, struct scope *s, const struct scope_entry *to
     return wants_push(&s->frontier, (struct want){.is = to->tree, .base = s->applied.tree});
 }
 
+/* Bytes on the wire, at most: of what is already here below a page that differs, nothing is known yet. */
+uint64_t walk_left(const struct metadata *m, const struct scope *s)
+{
+    double raw = 0;
+    for (size_t i = 0; i < s->frontier.n; i++)
+        raw += (double)s->frontier.list[i].is.bytes;
+    for (size_t i = 0; i < m->n_requests; i++)
+        for (size_t k = 0; m->requests[i].scope == s && k < m->requests[i].expect.n; k++)
+            raw += (double)m->requests[i].expect.list[k].is.bytes;
+    return (uint64_t)(raw * (m->walked_raw > 65536 ? m->walked_packed / m->walked_raw : PACKED_SHARE));
+}
+
 bool walk_finished(const struct metadata *m, const struct scope *s)
 {
     return s->frontier.n == 0 && !request_pending(m, REQUEST_PAGES, s);
@@ -204,6 +216,8 @@ static int take_page(struct metadata *m, struct tree *t, struct request *r, cons
         meta_put(m->txn, meta_of("staged", view_str(r->scope->name)).s, view_of("", 0));
     }
     bool leaf = subtree_is_leaf(&w.is, at);
+    m->walked_raw += leaf ? (double)raw.len : 0; /* inner pages are in it as cost, not as content */
+    m->walked_packed += (double)data.len;
     /* a site without children keeps leaves as they are read: nobody asks it for the compressed ones */
     bool raw_is_better = leaf && m->n_children == 0;
     page_put(m->txn, r->scope->id, at, &w.is.hash, leaf ? PAGE_LEAF : PAGE_INNER, raw,

@@ -151,6 +151,10 @@ struct node {
     char worker_software[24];
     char worker_cause[32], worker_text[160]; /* why it ended last, where it could still say so */
     struct wall head_issued, head_expires;
+    struct { /* of the deltas that this site keeps for its children; as the worker tells it */
+        uint64_t generation, first_ns, now_ns;
+        struct wall at;
+    } floor;
     uint64_t known_generation;
     struct wall known_at;  /* since when a newer one than ours is known */
     struct wall newest_at; /* since when the newest generation of the tree is known here */

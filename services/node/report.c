@@ -395,6 +395,10 @@ int report_on_status(struct step *s, const struct frame *f)
     n->rooted = w->root.len == 32;
     if (n->rooted)
         memcpy(m->root.b, w->root.data, 32);
+    n->floor.generation = w->floor_generation;
+    n->floor.first_ns = w->floor_first_ns;
+    n->floor.now_ns = w->floor_now_ns;
+    n->floor.at = s->in->wall;
     n->known_generation = w->known_generation;
     n->known_at.ns = (int64_t)w->known_at;
     n->head_issued.ns = (int64_t)w->head_issued;

@@ -268,6 +268,7 @@ struct link_row {
     struct peer peer;
     int64_t rtt_ns, parent_saw_ns, child_saw_ns; /* ages; negative: unknown */
     struct wall error_at;
+    const struct site *below;          /* the child, where this site is the parent */
     const struct meter *down, *upward; /* NULL: unknown */
     bool up;
 };
@@ -275,6 +276,33 @@ struct link_row {
 static json_t *rate_json(const struct meter *m, struct mono now)
 {
     return m ? json_integer((json_int_t)meter_rate(m, now)) : json_null();
+}
+
+/* Seconds until the child, if it took in nothing more, would fall below the deltas that are kept here; 0: it
+ * has. Between the oldest generation that can still catch up and the applied one the worker's forecast is a
+ * line. */
+static json_t *floor_json(const struct node *n, const struct site *child, struct wall now)
+{
+    const struct summary *own = &n->self.last;
+    if (!child || !n->worker_full || !own->generation || (!child->reported && !child->session))
+        return json_null();
+    const struct session *c = child->session;
+    bool report = child->reported && child->last.generation;
+    uint64_t at = report ? child->last.generation : c ? c->generation : 0;
+    const struct epoch *epoch = report || !c ? &child->last.epoch : &c->epoch;
+    if (c && epoch_eq(&c->epoch, epoch) && c->generation > at)
+        at = c->generation;
+    if (at == 0)
+        return json_null();
+    if (!epoch_eq(epoch, &own->epoch) || at < n->floor.generation)
+        return json_real(0);
+    if (n->floor.now_ns == 0)
+        return json_null();
+    double first = (double)n->floor.first_ns, last = (double)n->floor.now_ns;
+    double span = (double)(own->generation - n->floor.generation);
+    double part = at >= own->generation || span <= 0 ? 1 : (double)(at - n->floor.generation) / span;
+    double left = first + (last - first) * part - (double)(now.ns - n->floor.at.ns);
+    return json_real(left > 1e9 ? left / 1e9 : 1); /* it is not below yet */
 }
 
 static int link_add(struct step *s, const struct link_row *r, const char *other, json_t *list)
@@ -305,6 +333,7 @@ static int link_add(struct step *s, const struct link_row *r, const char *other,
             "seen_by_parent", json_seconds(r->parent_saw_ns), "seen_by_child", json_seconds(r->child_saw_ns),
             "path", "direct", "last_error", newer ? json_safe(m->text) : json_text_or_null(r->error),
             "last_error_at", json_wall(newer ? (struct wall){(int64_t)m->at} : r->error_at));
+    json_object_set_new(j, "floor", floor_json(n, r->below, s->in->wall));
     json_array_append_new(list, j);
     return 0;
 }
@@ -355,6 +384,7 @@ static int links(struct step *s)
         const struct session *c = site->session;
         struct link_row r = {.parent = n->opt.site.s,
             .child = site->cert.code.s,
+            .below = site,
             .state = c                                 ? "live"
                      : site->seen.ns || site->reported ? "silent"
                                                        : "connecting",

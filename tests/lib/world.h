@@ -215,6 +215,7 @@ const struct world_event *world_event(struct world *w, const char *code, const c
 struct world_status {
     char state[24], cause[32], text[160], last_refusal[64], run_result[32];
     uint64_t generation, known_generation, refusals, backlog_bytes;
+    uint64_t floor_generation, floor_first_ns, floor_now_ns;
 };
 struct world_status world_status(struct world *w, const char *code);
 const struct sign_key *world_head_key(const struct world *w);

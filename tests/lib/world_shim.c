@@ -181,6 +181,9 @@ static void note_status(struct world_process *p, const struct frame *f)
     st->known_generation = m->known_generation;
     st->refusals = m->refusals;
     st->backlog_bytes = m->backlog_bytes;
+    st->floor_generation = m->floor_generation;
+    st->floor_first_ns = m->floor_first_ns;
+    st->floor_now_ns = m->floor_now_ns;
     trace(p->w, p->site, "status %s %s generation %llu of %llu", st->state, st->cause,
         (unsigned long long)st->generation, (unsigned long long)st->known_generation);
     /* P5: what a site says of itself is on its disk */

@@ -2,6 +2,7 @@
 #include "tests/simulation/scenario.h"
 
 #define BAD "deb/bad/1.0/amd64"
+#define WORSE "deb/worse/1.0/amd64"
 
 static struct metadata_options options;
 
@@ -10,6 +11,9 @@ static struct world *with_bad(uint64_t seed, const struct metadata_options *o, u
 {
     struct world *w = scenario_tree(seed, o, items);
     world_upstream_put(w, "up", BAD, NULL, NULL);
+    world_upstream_put(w, "up", WORSE, NULL, NULL);
+    world_add_site(w, "B12", "P01");
+    world_start(w);
     scenario_sync(w, true);
     scenario_converge(w, MINUTE);
     return w;
@@ -148,13 +152,18 @@ static void s041_a_lost_recall_comes_with_the_next_question(void **state)
     assert_int_equal(recall_ok(w, BAD), 4);
     world_run_for(w, 15 * NS_PER_S);
     assert_string_equal(state_at(w, "P01", BAD, &ahead), "expired");
-    assert_string_equal(state_at(w, "B11", BAD, &ahead), "active");
-    world_cut(w, "B11");
-    world_heal(w, "B11");
+    assert_string_equal(state_at(w, "B11", BAD, &ahead), "expired"); /* it comes on the pull lane as well */
+    world_drop_hints(w, "B12", true);
+    world_cut(w, "B12");
+    assert_int_equal(recall_ok(w, WORSE), 5);
+    world_run_for(w, 15 * NS_PER_S);
+    assert_string_equal(state_at(w, "B12", WORSE, &ahead), "active");
+    world_heal(w, "B12"); /* and beside the answer to its first question */
     world_run_for(w, 10 * NS_PER_S);
+    assert_string_equal(state_at(w, "B12", WORSE, &ahead), "expired");
     assert_int_equal(world_shown(w, "P01", false).generation, 2);
-    assert_string_equal(state_at(w, "B11", BAD, &ahead), "expired");
     world_drop_hints(w, "B11", false);
+    world_drop_hints(w, "B12", false);
     world_set_faults(w, "P01", NULL);
     scenario_converge(w, 10 * MINUTE);
     world_free(w);
@@ -177,7 +186,6 @@ static void s042_a_recall_waits_for_no_run(void **state)
     json_decref(world_call(w, "CEN", "sync.cancel", NULL));
     world_upstream_hang(w, "up", false);
     world_upstream_churn(w, "up", 0, 0, 20);
-    world_upstream_put(w, "up", "deb/worse/1.0/amd64", NULL, NULL);
     json_t *now = scenario_now(w, true);
     world_run_for(w, MINUTE);
     assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 1);
@@ -199,7 +207,7 @@ static void s042_a_recall_waits_for_no_run(void **state)
     world_run_for(w, MINUTE);
     assert_string_equal(state_at(w, "B11", other, &ahead), "expired");
     assert_string_equal(state_at(w, "B11", BAD, &ahead), "expired");
-    assert_string_equal(state_at(w, "B11", "deb/worse/1.0/amd64", &ahead), "active");
+    assert_string_equal(state_at(w, "B11", WORSE, &ahead), "active");
     world_free(w);
 }
 

@@ -182,6 +182,19 @@ static void number_text(const struct field *f, const json_t *v, struct buf *out)
         buf_str(out, "/s");
 }
 
+static void floor_text(const json_t *v, struct buf *out)
+{
+    double s = json_number_value(v);
+    if (!json_is_number(v)) {
+        buf_u8(out, '?');
+    } else if (s <= 0 || s >= 1e9) {
+        buf_str(out, s <= 0 ? "below" : "years");
+    } else {
+        buf_str(out, "in ");
+        view_seconds(v, out);
+    }
+}
+
 /* Of a time: how long ago it was. */
 static void age_text(const struct output *o, const char *rfc3339, struct buf *out)
 {
@@ -213,6 +226,9 @@ void view_value(struct output *o, const struct field *f, const json_t *row, stru
             age_text(o, json_string_value(v), out);
         else
             view_seconds(v, out);
+        break;
+    case FORMAT_FLOOR:
+        floor_text(v, out);
         break;
     case FORMAT_TIME:
         view_time(o, json_string_value(v), out);

@@ -19,6 +19,7 @@ enum format {
     FORMAT_LIST,    /* words with commas between them */
     FORMAT_PAIRS,   /* an object: name value, name value */
     FORMAT_SIGNED,  /* seconds with their sign: +0.3 s */
+    FORMAT_FLOOR,   /* seconds ahead: in 3 d; 0: below */
 };
 
 enum field_flag {

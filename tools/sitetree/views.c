@@ -35,7 +35,7 @@ const struct screen view_links = {SECTIONS(TABLE("links",
     {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS}, {"class", "class", FORMAT_TEXT, FIELD_MAYBE},
     {"rtt", "rtt", FORMAT_SECONDS}, {"down", "down_rate", FORMAT_RATE}, {"up", "up_rate", FORMAT_RATE},
     {"limit", "rate_limit", FORMAT_RATE, FIELD_LIMIT | FIELD_MAYBE}, {"queue", "queue", FORMAT_COUNT},
-    {"bytes", "queue_bytes", FORMAT_BYTES}, {"lost", "lost", FORMAT_COUNT},
+    {"bytes", "queue_bytes", FORMAT_BYTES}, {"lost", "lost", FORMAT_COUNT}, {"floor", "floor", FORMAT_FLOOR},
     {"by parent", "seen_by_parent", FORMAT_SECONDS}, {"by child", "seen_by_child", FORMAT_SECONDS},
     {"path", "path", FORMAT_TEXT, FIELD_MAYBE}, {"last error", "last_error", FORMAT_TEXT, FIELD_MAYBE},
     {"at", "last_error_at", FORMAT_TIME, FIELD_MAYBE}))};

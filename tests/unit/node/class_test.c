@@ -177,6 +177,64 @@ static void heeds(size_t i, const char *site, const char *state, const char *cau
     assert_string_equal(cause, c ? c : "");
 }
 
+static void recalled_6(Sitetree__WorkerStatus *m)
+{
+    m->recalled = 6;
+    m->recalled_at = (uint64_t)p.wall.ns;
+}
+
+static void floor_3(Sitetree__WorkerStatus *m)
+{
+    m->floor_generation = 3;
+    m->floor_first_ns = (uint64_t)(1000 * NS_PER_S);
+    m->floor_now_ns = (uint64_t)(5000 * NS_PER_S);
+}
+
+static void floor_9(Sitetree__WorkerStatus *m)
+{
+    floor_3(m);
+    m->floor_generation = 9;
+}
+
+/* What P01 says of its child: seconds; -1: unknown. */
+static double floor_of_b11(void)
+{
+    json_t *j = pump_command(&p, p01, "{\"command\":\"links\"}"), *row;
+    size_t i;
+    json_array_foreach(json_object_get(json_object_get(j, "data"), "links"), i, row)
+    {
+        json_t *f = json_object_get(row, "floor");
+        if (strcmp(json_string_value(json_object_get(row, "child")), "B11") == 0)
+            return json_is_number(f) ? json_number_value(f) : -1;
+        assert_true(json_is_null(f)); /* only a parent keeps deltas for a child */
+    }
+    fail_msg("no link to B11");
+    return 0;
+}
+
+static void test_floor_forecast(void **state)
+{
+    (void)state;
+    assert_true(floor_of_b11() == -1); /* the worker has no forecast */
+    pump_told(&p, p01, 7, "live", "", floor_3);
+    pump_run(&p, 2 * NS_PER_S);
+    double f = floor_of_b11(); /* B11 is at 5: half way */
+    assert_true(f > 2990 && f <= 3000);
+    pump_run(&p, 1000 * NS_PER_S);
+    f = floor_of_b11();
+    assert_true(f > 1980 && f <= 2001);
+    pump_run(&p, 9000 * NS_PER_S);
+    assert_true(floor_of_b11() == 1); /* due, but not below yet */
+    pump_status(&p, b11, 7, "live", "");
+    pump_told(&p, p01, 7, "live", "", floor_3);
+    pump_run(&p, 2 * NS_PER_S);
+    f = floor_of_b11();
+    assert_true(f > 4990 && f <= 5000);
+    pump_told(&p, p01, 12, "live", "", floor_9);
+    pump_run(&p, 2 * NS_PER_S);
+    assert_true(floor_of_b11() == 0); /* below */
+}
+
 #define RECALL "{\"command\":\"recall\",\"args\":{\"id\":\"x\"}}"
 #define RECALLED "{\"exit\":0,\"data\":{\"id\":\"x\",\"generation\":6,\"at\":\"2026-11-20T06:10:20Z\"}}"
 
@@ -190,7 +248,7 @@ static void test_recall_tells_who_has_it(void **state)
     heeds(0, "CEN", "confirmed", "");
     heeds(1, "P01", "waiting", "");
     pump_status(&p, p01, 6, "live", "");
-    pump_recalled(&p, b11, 5, 6, (struct wall){p.wall.ns}); /* shows it, still fetching */
+    pump_told(&p, b11, 5, "walk", "", recalled_6); /* shows it, still fetching */
     pump_run(&p, 2 * NS_PER_S);
     j = worker_answers(RECALL, RECALLED);
     assert_int_equal(0, json_integer_value(json_object_get(j, "exit")));
@@ -270,7 +328,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {T(test_behind), T(test_parent_itself_behind), T(test_broken),
-        T(test_history), T(test_verify_compares), T(test_recall_tells_who_has_it), T(test_verify_of_one_site),
-        T(test_plan_by_site), T(test_meter)};
+        T(test_history), T(test_verify_compares), T(test_recall_tells_who_has_it), T(test_floor_forecast),
+        T(test_verify_of_one_site), T(test_plan_by_site), T(test_meter)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

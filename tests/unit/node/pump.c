@@ -361,8 +361,8 @@ void pump_ready(struct pump *p, int i)
         p, i, (struct peer){PEER_NODE, 0}, "", frame_pack(FRAME_WORKER_READY, 1, 0, NULL, &m.base, false)));
 }
 
-static void status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause,
-    uint64_t recalled, struct wall recalled_at)
+void pump_told(struct pump *p, int i, uint64_t generation, const char *state, const char *cause,
+    void (*more)(Sitetree__WorkerStatus *m))
 {
     uint8_t bytes[32];
     memset(bytes, (int)generation + 1, sizeof bytes);
@@ -375,20 +375,15 @@ static void status(struct pump *p, int i, uint64_t generation, const char *state
     m.root = pb_bytes(view_of(bytes, 32));
     m.records = generation * 1000;
     m.known_generation = generation;
-    m.recalled = recalled;
-    m.recalled_at = (uint64_t)recalled_at.ns;
+    if (more)
+        more(&m);
     must(pump_worker(
         p, i, (struct peer){PEER_NODE, 0}, "", frame_pack(FRAME_WORKER_STATUS, 1, 0, NULL, &m.base, false)));
 }
 
 void pump_status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause)
 {
-    status(p, i, generation, state, cause, 0, (struct wall){0});
-}
-
-void pump_recalled(struct pump *p, int i, uint64_t generation, uint64_t recalled, struct wall at)
-{
-    status(p, i, generation, "walk", "", recalled, at);
+    pump_told(p, i, generation, state, cause, NULL);
 }
 
 bool pump_event(struct pump *p, int i, const char *name)

@@ -75,8 +75,9 @@ int pump_worker(struct pump *p, int i, struct peer via, const char *topic, struc
 json_t *pump_command(struct pump *p, int i, const char *json_format, ...) PRINTF_LIKE(3, 4);
 /* Makes node i look like a live replica of this generation. */
 void pump_status(struct pump *p, int i, uint64_t generation, const char *state, const char *cause);
-/* One that is at generation and has the recalls of a newer one in force. */
-void pump_recalled(struct pump *p, int i, uint64_t generation, uint64_t recalled, struct wall at);
+/* The same; more may set further fields. */
+void pump_told(struct pump *p, int i, uint64_t generation, const char *state, const char *cause,
+    void (*more)(Sitetree__WorkerStatus *m));
 void pump_ready(struct pump *p, int i); /* its worker is there */
 /* Whether an event of this name is in the log of node i. */
 bool pump_event(struct pump *p, int i, const char *name);
