@@ -4,6 +4,7 @@
 
 #include "services/metadata/core.h"
 
+#define OVERTAKEN_NS (60 * NS_PER_S)
 #define AGAIN_FIRST_NS NS_PER_S
 #define AGAIN_MOST_NS (60 * NS_PER_S)
 
@@ -361,6 +362,16 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
     return rc;
 }
 
+/* A hint that a recall went past on the way, or the recall itself where its class took another way. Any other
+ * old one is an alarm. */
+static bool overtaken(const struct metadata *m, const struct head *h)
+{
+    const struct head *newest = m->known ? m->known : m->applied;
+    return newest && epoch_eq(&newest->epoch, &h->epoch) && h->generation < newest->generation &&
+           newest->issued.ns - h->issued.ns < OVERTAKEN_NS && newest->n_recalls &&
+           newest->recalls[newest->n_recalls - 1].generation >= h->generation;
+}
+
 /* frame NULL: it came on the pull lane, where only what is ahead is told. */
 int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *frame)
 {
@@ -388,6 +399,10 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
     if (hint->ahead)
         return recall_on_ahead(m, h);
     if (!frame) {
+        head_free(h);
+        return 0;
+    }
+    if (overtaken(m, h)) {
         head_free(h);
         return 0;
     }

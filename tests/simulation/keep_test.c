@@ -263,12 +263,12 @@ static void s036_a_crash_on_the_way_into_a_new_epoch(void **state)
         struct world *w = scenario_synced(360 + points, &options, 30);
         struct epoch before = world_shown(w, "CEN", false).epoch;
         world_crash_at(w, "CEN", points);
-        world_tell(w, "CEN", "epoch.new", NULL);
+        world_tell(w, "CEN", "epoch.open", NULL);
         world_run_for(w, MINUTE);
         world_crash_at(w, "CEN", 0);
         world_restart(w, "CEN");
         world_run_for(w, MINUTE);
-        json_decref(world_call(w, "CEN", "epoch.new", NULL));
+        json_decref(world_call(w, "CEN", "epoch.open", NULL));
         WORLD_TRUE(w, world_run_for(w, 5 * NS_PER_S));
         scenario_converge(w, 10 * MINUTE);
         struct epoch after = world_shown(w, "B11", true).epoch;
