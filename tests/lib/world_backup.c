@@ -51,6 +51,8 @@ void world_go_back(struct world *w, const char *code, struct world_backup *b)
     store_close(s->worker.store);
     s->worker.store = b->worker;
     s->worker.has_shown = false;
+    s->times_back++;
+    s->checked_counter = s->checked_trust = 0;
     if (b->node) {
         store_close(s->node.store);
         s->node.store = b->node;

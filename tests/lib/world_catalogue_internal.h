@@ -58,6 +58,7 @@ int catalogue_each(
 void properties_on_send(struct world_process *p, const struct effect *e);
 void properties_on_input(struct world_process *p, const struct input *in);
 void properties_on_commit(struct world_process *p);
+void properties_signed(struct world *w, struct view payload); /* also by whoever stole the key */
 void properties_dead(struct world *w, struct view key, uint64_t generation);
 void properties_alive(struct world *w, struct view key, uint64_t generation, const char *site);
 

@@ -128,6 +128,7 @@ struct world_site {
         size_t key_len;
     } * arriving;
     size_t n_arriving;
+    unsigned times_back; /* world_go_back: it may do again what it does not remember */
     bool twin;    /* a second centre with the keys of the first: nobody checks it */
     bool lied_to; /* its parent made requests up */
     struct heard_request {

@@ -38,15 +38,11 @@ static bool head_of(struct view payload, struct signed_once *ret_s)
 }
 
 /* P1: whatever dies in between, one generation is signed for one content only. */
-static void note_signed(struct world *w, const struct frame *f)
+void properties_signed(struct world *w, struct view payload)
 {
     struct upstreams *us = upstreams_of(w);
-    AUTO_ARENA a;
-    arena_init(&a);
-    int rc;
     struct signed_once s;
-    Sitetree__Signed *m = FRAME_UNPACK(&a, f, signed, &rc);
-    if (!m || !head_of(pb_view(m->payload), &s))
+    if (!head_of(payload, &s))
         return;
     const struct signed_once *was = find_signed(us, &s.epoch, s.generation);
     if (was && !hash_eq(&was->head, &s.head))
@@ -55,6 +51,16 @@ static void note_signed(struct world *w, const struct frame *f)
         return;
     us->signed_heads = must(realloc(us->signed_heads, (us->n_signed + 1) * sizeof s));
     us->signed_heads[us->n_signed++] = s;
+}
+
+static void note_signed(struct world *w, const struct frame *f)
+{
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    Sitetree__Signed *m = FRAME_UNPACK(&a, f, signed, &rc);
+    if (m)
+        properties_signed(w, pb_view(m->payload));
 }
 
 static uint64_t delta_id(const Sitetree__DeltaBytes *d)
@@ -78,9 +84,9 @@ static void check_deltas(struct world_process *p, Sitetree__DeltaBytes *const *l
     }
 }
 
-/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. (A hint may
- * go ahead of that: whoever passes it on claims nothing.) */
-static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bool hint)
+/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. (A hint, and a
+ * head that goes up, may go ahead of that: whoever passes it on claims nothing.) */
+static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bool passed_on)
 {
     struct signed_once s;
     if (!m || !m->head || !head_of(pb_view(m->head->payload), &s))
@@ -103,7 +109,7 @@ static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bo
     bool held = was && now &&
                 (epoch_eq(&s.epoch, &now->epoch) ? s.generation <= now->generation
                                                  : was->trust < now->trust || was->counter < now->counter);
-    if (!held && !(hint && p->site->parent))
+    if (!held && !(passed_on && p->site->parent))
         world_break(p->w, "P5", "%s tells of generation %llu and has committed %llu", p->site->code,
             (unsigned long long)s.generation, (unsigned long long)p->shown.generation);
 }
@@ -170,7 +176,8 @@ static void check_once(struct world_process *p, const struct frame *f)
         return;
     if (request && p->site->lied_to) /* a parent may ask for what it likes, as often as it likes */
         return;
-    snprintf(id, sizeof id, "%s %s %.200s", p->site->code, m->name, request ? m->text : m->run);
+    snprintf(id, sizeof id, "%s/%u %s %.200s", p->site->code, p->site->times_back, m->name,
+        request ? m->text : m->run);
     if (!seen_add(&upstreams_of(p->w)->requests, seen_hash(view_str(id), view_of("", 0))))
         world_break(p->w, "P6", "%s: %s a second time: %s %s", p->site->code, m->name, m->run, m->text);
 }
@@ -224,7 +231,7 @@ void properties_on_send(struct world_process *p, const struct effect *e)
         break;
     case FRAME_HEAD:
         if (f.body.len)
-            check_head(p, FRAME_UNPACK(&a, &f, head_bytes, &rc), false);
+            check_head(p, FRAME_UNPACK(&a, &f, head_bytes, &rc), e->to.kind == PEER_PARENT);
         break;
     case FRAME_HINT: {
         Sitetree__Hint *m = FRAME_UNPACK(&a, &f, hint, &rc);

@@ -131,7 +131,7 @@ static void s042_a_fast_forwarded_head_key(void **state)
         world_rotate(w);
         scenario_converge(w, 20 * MINUTE);
         scenario_equal(w);
-        inject(w, "P02", (struct world_forgery){.generation = 1, .old_key = true, .strange = true});
+        inject(w, "P02", (struct world_forgery){.generation = 1, .old_key = true});
         world_upstream_churn(w, "up", 5, 5, 5);
         scenario_sync(w, true);
         scenario_converge(w, MINUTE);
