@@ -12,6 +12,7 @@
  * at every TCP connection, so it would knock several times a second at a door that never opens (a wrong
  * server key). */
 #define BROKEN_MOST 3
+#define GOODBYE_MS 200 /* for a last word to leave a socket that is closed */
 
 struct lane {
     struct bus_client *client;
@@ -255,6 +256,7 @@ static int open_lane(struct lane *l)
     struct socket_options o = {.type = pull ? ZMQ_DEALER : ZMQ_SUB,
         .hwm = pull ? c->o.pull_hwm : c->o.hint_hwm,
         .send_buffer = c->o.send_buffer,
+        .linger_ms = pull ? GOODBYE_MS : 0,
         .heartbeat_ns = pull ? c->o.pull_heartbeat_ns : c->o.hint_heartbeat_ns,
         .side = SOCKET_UPWARD,
         /* libzmq's own jitter is small against its doubled interval; an interval of its own keeps each child

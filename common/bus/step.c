@@ -135,11 +135,20 @@ void effects_access(struct effects *fx, const uint8_t link_key[32], const char *
         snprintf(e->topic, sizeof e->topic, "%s", user);
 }
 
-void effects_connect(struct effects *fx, unsigned place)
+void effects_connect(struct effects *fx, struct peer to, uint64_t number, struct blob *place)
+{
+    struct effect *e = add_frame(fx, EFFECT_CONNECT, place);
+    if (e) {
+        e->to = to;
+        e->command = number;
+    }
+}
+
+void effects_disconnect(struct effects *fx, struct peer to)
 {
     struct effect *e = add(fx, EFFECT_CONNECT);
     if (e)
-        e->timer = place;
+        e->to = to;
 }
 
 void effects_close(struct effects *fx, struct peer peer)

@@ -13,7 +13,8 @@ enum lane_class { CLASS_RECALL, CLASS_HEAD, CLASS_STATE, CLASS_BULK, CLASS_COUNT
 
 enum peer_kind {
     PEER_NONE,
-    PEER_PARENT,   /* the pull lane upward; from a core's view always "the parent of now" */
+    PEER_PARENT,   /* the pull lane upward; from a core's view always "the parent of now". The node only: id 1
+                      is the connection that looks whether another site above is well */
     PEER_CHILD,    /* the pull lane downward; id is the session number that the node gave */
     PEER_CHILDREN, /* the hint lane: to all children (a topic goes with it); as a source: a hint from the
                       parent */
@@ -49,9 +50,10 @@ struct input {
     struct view body;     /* a whole frame (common/wire/frame.h), or JSON text */
     struct blob *frame;   /* the same bytes as body where the driver has them as a blob; may be NULL */
     unsigned timer;       /* INPUT_TIMER and INPUT_JOB */
-    uint64_t command;     /* INPUT_COMMAND: goes into the reply */
-    int status;           /* INPUT_JOB: 0 or an enum err */
-    void *result;         /* INPUT_JOB: what the job made; the core takes it (its type goes with the job) */
+    uint64_t command; /* INPUT_COMMAND: goes into the reply; from PEER_PARENT: the number of the connection,
+                         as in EFFECT_CONNECT (0: not known) */
+    int status;       /* INPUT_JOB: 0 or an enum err */
+    void *result;     /* INPUT_JOB: what the job made; the core takes it (its type goes with the job) */
 };
 
 enum effect_kind {
@@ -63,7 +65,9 @@ enum effect_kind {
     EFFECT_STOP,
     EFFECT_ACCESS,  /* the node: from now on the 32-byte link key in frame has the user id in topic; empty:
                        none */
-    EFFECT_CONNECT, /* the node: make the connections to the parent (again); timer: which of its parents */
+    EFFECT_CONNECT, /* the node: make the connections of `to` (PEER_PARENT) anew, to the Place in frame (none:
+                       only end them), and number what comes over them with command; id 1 has a pull lane only
+                     */
     EFFECT_CLOSE,   /* the node: forget the connection `to` (a child's session) and what waits for it */
 };
 struct effect {
@@ -96,7 +100,8 @@ void effects_publish(
 void effects_worker(
     struct effects *fx, enum worker worker, struct peer via, struct view topic, struct blob *frame);
 void effects_access(struct effects *fx, const uint8_t link_key[32], const char *user);
-void effects_connect(struct effects *fx, unsigned place);
+void effects_connect(struct effects *fx, struct peer to, uint64_t number, struct blob *place);
+void effects_disconnect(struct effects *fx, struct peer to);
 void effects_close(struct effects *fx, struct peer peer);
 void effects_timer(struct effects *fx, unsigned timer, struct mono at);
 void effects_reply(struct effects *fx, uint64_t command, bool more, struct blob *json);

@@ -219,13 +219,16 @@ struct metadata {
     bool parent_up;
     uint64_t parent_generation;
     struct epoch parent_epoch;
-    struct mono parent_heard;
+    struct mono parent_heard, parent_answered; /* answered: a question of this worker */
     unsigned head_failures;
     struct head *fence;   /* central: the newest head of below that this store does not lead to; NULL */
     struct head *witness; /* below: one that came from below, newer than what is known here; NULL */
     bool restored;        /* central: from a backup, and not every child was heard since */
     bool offer_due;
     struct mono offered; /* when the parent was told last what is held here */
+    unsigned late,
+        bad_heads; /* in a row, of this parent: requests without an answer, heads that did not stand */
+    char failure_text[120]; /* the last of these, or setback */
 
     struct request *requests;
     size_t n_requests, cap_requests;
@@ -307,6 +310,8 @@ void state_know(struct metadata *m, struct head *h);   /* takes h: the newest ve
 void state_set(struct metadata *m, enum replica_state s, const char *cause, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
 const char *state_word(enum replica_state s);
+/* The parent was of no use: the node is told, and may choose another site above. */
+void state_failure(struct metadata *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void state_refusal(
     struct metadata *m, int code, const char *what); /* counts, keeps the text, notes an event */
 void event_note(struct metadata *m, const char *name, const struct run *run, int code, const char *fmt, ...)

@@ -7,6 +7,8 @@
 #define OVERTAKEN_NS (60 * NS_PER_S)
 #define AGAIN_FIRST_NS NS_PER_S
 #define AGAIN_MOST_NS (60 * NS_PER_S)
+#define VOUCHED_NS                                                                                           \
+    (12 * 3600 * NS_PER_S) /* heartbeats come from the node: so long they stand in for its worker */
 
 const char *replica_wait_word(enum wait_reason r)
 {
@@ -100,7 +102,8 @@ void replica_poll(struct metadata *m)
 static void on_heartbeat(struct metadata *m, bool changed)
 {
     bool same_epoch = m->applied && epoch_eq(&m->parent_epoch, &m->applied->epoch);
-    if (same_epoch && m->parent_generation == m->applied->generation && !m->known && !in_doubt(m))
+    bool lately = m->now.ns - m->parent_answered.ns < VOUCHED_NS;
+    if (same_epoch && m->parent_generation == m->applied->generation && !m->known && !in_doubt(m) && lately)
         poll_later(m);
     else if (changed && (!same_epoch || m->parent_generation > m->applied->generation))
         (void)ask_head(m);
@@ -115,6 +118,7 @@ void replica_setback(struct metadata *m)
     m->retarget = true;
     int64_t wait = m->setbacks ? AGAIN_FIRST_NS << (m->setbacks < 6 ? m->setbacks - 1 : 6) : 0;
     m->setbacks++;
+    state_failure(m, "%.100s", m->last_refusal[0] ? m->last_refusal : "pages that it no longer has");
     timer_set(m, TIMER_AGAIN, wait > AGAIN_MOST_NS ? AGAIN_MOST_NS : wait);
 }
 
@@ -300,7 +304,7 @@ static int consider(struct metadata *m, struct head *h, const char *from, bool *
     int rc = head_follows(newest, h, m->wall);
     if (rc == ERR_EXISTS || (m->applied && hash_eq(&h->hash, &m->applied->hash))) {
         head_free(h);
-        m->head_failures = 0;
+        m->head_failures = m->bad_heads = 0;
         return 0;
     }
     if (rc) {
@@ -308,11 +312,13 @@ static int consider(struct metadata *m, struct head *h, const char *from, bool *
             event_note(m, "replica.rollback-alarm", NULL, rc, "%s: %s; the data is kept", from, err_text(rc));
         state_refusal(m, rc, from);
         m->head_failures++;
+        m->bad_heads++;
+        state_failure(m, "%.100s", m->last_refusal);
         head_free(h);
         fence_offer(m); /* the parent may not know what is held here */
         return 0;
     }
-    m->head_failures = 0;
+    m->head_failures = m->bad_heads = 0;
     *ret_new = true;
     state_know(m, h);
     bool walking = false;
@@ -347,6 +353,8 @@ int replica_on_head(struct metadata *m, struct request *r, const struct frame *f
         if (rc) {
             state_refusal(m, rc, "head");
             m->head_failures++;
+            m->bad_heads++;
+            state_failure(m, "%.100s", m->last_refusal);
             return 0;
         }
         rc = consider(m, h, "head", &is_new);
@@ -520,7 +528,9 @@ int replica_on_link(struct metadata *m, const Sitetree__LinkState *l)
     }
     m->parent_heard = m->now;
     fence_on_parent(m, was_up, &epoch_before, generation_before);
-    if (!was_up) {
+    if (!was_up) { /* of the site that is there now nothing is known */
+        m->late = m->bad_heads = m->setbacks = 0;
+        m->failure_text[0] = 0;
         request_drop_all(m); /* answers of the old connection will not come */
         replica_poll(m);
         int rc = run_on_link_back(m);

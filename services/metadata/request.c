@@ -95,7 +95,10 @@ static void forget(struct metadata *m, struct request *r)
 void request_end(struct metadata *m, struct request *r, uint64_t bytes)
 {
     m->delivered += bytes;
-    m->parent_heard = m->now;
+    m->parent_heard = m->parent_answered = m->now;
+    if (m->late)
+        status_touch(m);
+    m->late = 0;
     double took = (double)(m->now.ns - r->sent.ns) / NS_PER_S;
     if (r->kind != REQUEST_HEAD && took > 0) {
         double rate = (double)(m->delivered - r->delivered_before) / took;
@@ -149,6 +152,12 @@ void request_on_timer(struct metadata *m)
             give_back(m, r);
         if (r->kind == REQUEST_HEAD)
             m->head_failures++;
+        m->late++;
+        char took[24];
+        state_failure(m, "no answer for %s to a request for %s", duration_text(m->now.ns - r->sent.ns, took),
+            r->kind == REQUEST_HEAD     ? "the head"
+            : r->kind == REQUEST_DELTAS ? "deltas"
+                                        : "pages");
         m->window = m->window / 2 > WINDOW_FIRST ? m->window / 2 : WINDOW_FIRST;
         forget(m, r);
     }

@@ -319,6 +319,15 @@ void event_note(struct metadata *m, const char *name, const struct run *run, int
         frame_pack(FRAME_EVENT_NOTE, CLASS_HEAD, 0, NULL, &e.base, false));
 }
 
+void state_failure(struct metadata *m, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(m->failure_text, sizeof m->failure_text, fmt, ap);
+    va_end(ap);
+    status_touch(m);
+}
+
 void state_refusal(struct metadata *m, int code, const char *what)
 {
     m->refusals++;
@@ -415,6 +424,11 @@ int status_send(struct metadata *m)
     s.floor_generation = m->floor.generation;
     s.floor_first_ns = m->floor.first_ns;
     s.floor_now_ns = m->floor.now_ns;
+    s.parent = m->parent;
+    s.parent_failures = m->late > m->bad_heads ? m->late : m->bad_heads;
+    if (m->setbacks > s.parent_failures)
+        s.parent_failures = m->setbacks;
+    s.parent_failure = m->failure_text;
     send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
         frame_pack(FRAME_WORKER_STATUS, CLASS_HEAD, 0, NULL, &s.base, false));
     m->status_dirty = false;

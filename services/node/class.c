@@ -24,10 +24,13 @@ bool site_heard(const struct node *n, const struct site *site, struct wall now)
 {
     if (site == &n->self)
         return true;
-    if (!site->up || !site_heard(n, site->up, now))
+    if (site->session)
+        return true;
+    const struct site *above = site_above(n, site);
+    if (!above || !site_heard(n, above, now))
         return false;
-    if (site->up == &n->self)
-        return site->session != NULL || (site->seen.ns && now.ns - site->seen.ns < n->opt.not_heard_ns);
+    if (above == &n->self)
+        return site->seen.ns && now.ns - site->seen.ns < n->opt.not_heard_ns;
     return site->reported && now.ns - site->heard.ns < 2 * n->opt.report_ns + n->opt.not_heard_ns;
 }
 
@@ -84,8 +87,8 @@ enum site_class site_class_of(
     if (site == &n->self) {
         class = self_class(n, now, &cause);
     } else if (!site_heard(n, site, now)) {
-        cause = site->up && site->up != &n->self && !site_heard(n, site->up, now) ? "parent-not-heard"
-                                                                                  : "not-heard";
+        const struct site *above = site_above(n, site);
+        cause = above && above != &n->self && !site_heard(n, above, now) ? "parent-not-heard" : "not-heard";
         class = SITE_NOT_HEARD;
     } else if (!site->reported) {
         class = SITE_WORKING;
@@ -93,8 +96,9 @@ enum site_class site_class_of(
         cause = m->cause[0] ? m->cause : "head-expired";
         class = SITE_BROKEN;
     } else if (m->generation < n->newest && site_lag(n, site, now) > BEHIND_NS) {
+        const struct site *above = site_above(n, site);
         cause = m->cause[0] ? m->cause
-                : site->up && site->up != &n->self && site->up->last.generation <= m->generation
+                : above && above != &n->self && above->last.generation <= m->generation
                     ? "parent-itself-behind"
                     : "";
         class = SITE_BEHIND;

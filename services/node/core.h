@@ -25,6 +25,7 @@ enum timer {
     TIMER_RELAY,
     TIMER_SESSIONS,
     TIMER_RING,
+    TIMER_PROBE,
     TIMER_COUNT
 };
 
@@ -39,7 +40,8 @@ struct summary {
     int64_t lag_ns, offset_ns, rtt_ns;
     int64_t parent_heard_ns; /* how long before `made` it heard its parent; -1 unknown */
     uint32_t children, worker_restarts;
-    char state[16], cause[32], text[160], run[40], run_result[16], software[24], last_refusal[96];
+    char state[16], cause[32], text[160], run[40], run_result[16], software[24], last_refusal[96],
+        via[SITE_CODE_MAX + 1];
 };
 
 /* Bytes a second over the last window of about ten seconds. */
@@ -63,9 +65,13 @@ struct site {
     struct wall heard, changed;  /* of the report: when it came; since when it is in this state */
     struct summary last;
     struct site *up;         /* parent; NULL for the node's own site */
-    struct session *session; /* of a direct child that is connected */
+    const struct site *by;   /* whose session brought the report; NULL: not known */
+    struct session *session; /* while it is connected here */
     bool vouched;            /* direct child of a restored centre: it was heard, and holds nothing newer */
-    struct wall seen;        /* direct child: last frame of the session before */
+    struct wall seen;        /* last frame of the session before */
+    uint8_t door[32];        /* the link key that is let in for it */
+    uint64_t door_serial;    /* and of which certificate */
+    bool door_open;
 };
 
 #define SESSION_ASKED_MAX 128
@@ -94,6 +100,16 @@ enum uplink_state { UPLINK_NONE, UPLINK_WAIT, UPLINK_HELLO, UPLINK_LIVE };
 struct uplink {
     enum uplink_state state;
     unsigned place, failures;
+    unsigned tried;  /* places that failed since the link was live, or since the last round of all of them */
+    bool round_over; /* all of them: the next try begins at the parent again */
+    uint64_t number; /* of the connection: what is still told of an earlier one comes late */
+    struct mono lost, apart, live; /* lost: since when this place fails; apart: since when none is live */
+    bool away, orphan; /* away: live at another site above than the parent, or was before it was lost */
+    struct wall away_since;
+    struct {
+        int code; /* enum err; 0: none since it was live there */
+        char text[120];
+    } fault[NODE_PARENTS_MAX];
     uint64_t nonce, request;  /* of the hello or heartbeat that is on its way */
     struct mono asked, heard; /* asked: when that left; 0: none is on its way */
     struct mono answered;     /* when the newest request left that was answered: the parent heard us then */
@@ -111,8 +127,13 @@ struct uplink {
     int64_t heartbeat_ns; /* as the parent wants it */
     uint64_t bytes_in, bytes_out;
     struct meter in, out;
-    struct node_place grandparent;
-    bool has_grandparent;
+};
+/* Away from the parent: whether it, or a site between, is well again. */
+struct probe {
+    enum { PROBE_NONE, PROBE_WAIT, PROBE_HELLO } state;
+    unsigned place;
+    uint64_t number, request;
+    int64_t delay_ns; /* before the next look; doubles */
 };
 
 struct pending { /* a command that the worker answers */
@@ -142,6 +163,9 @@ struct node {
     struct session **sessions; /* ascending by id */
     size_t n_sessions, cap_sessions;
     struct uplink up;
+    struct probe probe;
+    struct node_place places[NODE_PARENTS_MAX]; /* parent first, then upward */
+    unsigned n_places;
     uint64_t next_request;
 
     bool worker_ready, worker_seen, worker_full; /* full: its status is known */
@@ -194,8 +218,10 @@ void step_timer(
 uint64_t node_request(struct node *n);
 struct site *site_look(const struct node *n, const char *code); /* also the own one; NULL */
 int site_add(struct node *n, const struct certificate *cert, struct site **ret_site) MUST_CHECK;
-void sites_link(struct node *n); /* finds parents anew, and which sites belong to the tree */
-bool site_is_below(const struct site *site, const struct site *above); /* or the same */
+void sites_link(struct node *n);  /* finds parents anew, and which sites belong to the tree */
+void sites_doors(struct step *s); /* after sites_link: lets in whoever belongs to it now, and nobody else */
+const struct site *site_above(const struct node *n, const struct site *site); /* whom it is connected to */
+bool site_is_below(const struct site *site, const struct site *above);        /* or the same */
 void site_store(struct step *s, const struct site *site, const Sitetree__Signed *certificate,
     const Sitetree__Signed *removal, const char *invite);
 void copy_text(char *out, size_t size, const char *in); /* cut to size, control characters replaced */
@@ -216,7 +242,31 @@ int uplink_on_timer(struct step *s) MUST_CHECK;
 int uplink_on_heartbeat(struct step *s) MUST_CHECK;
 void uplink_send(struct step *s, enum lane_class lane, struct blob *frame);
 void uplink_tell_worker(struct step *s);
+void uplink_hello(struct step *s);
+int uplink_welcome_check(
+    const struct node *n, const struct node_place *from, const Sitetree__Welcome *w) MUST_CHECK;
+/* What this site has, it cannot get there: ERR_ROLLBACK. */
+int uplink_behind(const struct node *n, const Sitetree__Welcome *w) MUST_CHECK;
+bool uplink_is_late(const struct step *s); /* this input belongs to a connection that was given up */
 const char *uplink_word(const struct uplink *u);
+const char *uplink_site(const struct node *n); /* the code of the place dialled; "" at the central site */
+
+/* failover.c */
+void failover_down(struct step *s, int code, const char *why); /* the link, or the try for one, is over */
+void failover_dial(struct step *s, unsigned place);
+void failover_live(struct step *s);               /* after a welcome */
+int failover_on_timer(struct step *s) MUST_CHECK; /* while the uplink waits */
+int64_t failover_patience(const struct step *s);  /* until when a hello may wait for a connection (mono) */
+void failover_on_status(
+    struct step *s, const Sitetree__WorkerStatus *w); /* the worker's judgement of the link */
+int probe_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
+int probe_on_link(struct step *s) MUST_CHECK;
+int probe_on_timer(struct step *s) MUST_CHECK;
+
+/* place.c */
+int places_start(struct step *s) MUST_CHECK;
+/* What the site at places[from] tells of the ones above it. */
+void places_adopt(struct step *s, unsigned from, Sitetree__Place *const *told, size_t n_told);
 
 /* session.c */
 int session_on_frame(struct step *s, const struct frame *f, int parse_rc) MUST_CHECK;

@@ -54,6 +54,8 @@ struct driver {
     struct bus *bus;
     struct bus_server *server;
     struct bus_client *client;
+    struct bus_client *probe; /* looks whether another site above is well */
+    uint64_t client_number, probe_number;
     struct ipc_node *ipc;
     struct supervisor *supervisor;
     struct child *worker;
@@ -112,7 +114,9 @@ void driver_flush(struct driver *d); /* steps, commits and performs what waits *
 int outside_open(
     struct driver *d) MUST_CHECK; /* worker's ipc, control socket, signals, timers; then the worker */
 int outside_serve(struct driver *d) MUST_CHECK; /* the public sockets: after the doors are known */
-int outside_connect(struct driver *d, unsigned place) MUST_CHECK;
+/* The connections upward, made anew; place NULL: only ended. */
+int outside_connect(struct driver *d, uint64_t number, const struct node_place *place) MUST_CHECK;
+int outside_probe(struct driver *d, uint64_t number, const struct node_place *place) MUST_CHECK;
 void outside_close(struct driver *d);
 void outside_stop(struct driver *d);
 void outside_ready(struct driver *d);

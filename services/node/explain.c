@@ -83,6 +83,19 @@ static unsigned below_count(const struct node *n, const struct site *site)
     return count;
 }
 
+/* Sites on the way that are connected past their parent. */
+static void tell_detour(const struct node *n, const struct site *site, struct story *t)
+{
+    char at[32];
+    const struct uplink *u = &n->up;
+    if (site == &n->self && u->away && u->state == UPLINK_LIVE)
+        say(t->seen, "%s itself: connected to %s instead of %s since %s: %s", n->opt.site.s, uplink_site(n),
+            n->self.cert.parent.s, wall_text(u->away_since, at), u->fault[0].text);
+    else if (site != &n->self && site->up && site_above(n, site) != site->up)
+        say(t->seen, "%s: connected to %s instead of its parent %s", site->cert.code.s,
+            site_above(n, site)->cert.code.s, site->cert.parent.s);
+}
+
 static void tell_own_link(const struct node *n, struct story *t)
 {
     char at[32];
@@ -93,7 +106,11 @@ static void tell_own_link(const struct node *n, struct story *t)
         wall_text(u->down_since, at), u->text);
     say(t->sure, "that this site has no link to %s: yes. What is newest in the tree: not known here",
         n->self.cert.parent.s);
-    say(t->now, "the link is tried again by itself, with at most 30 s between two tries");
+    if (n->n_places > 1)
+        say(t->now, "%u sites above are tried in turn by itself, with at most 30 s between two rounds",
+            n->n_places);
+    else
+        say(t->now, "the link is tried again by itself, with at most 30 s between two tries");
 }
 
 static void tell_silence(
@@ -175,7 +192,7 @@ int explain_command(struct step *s, json_t *args)
             ERR_UNKNOWN_SITE, "%s does not know a site %.31s at or below itself", n->opt.site.s, code);
     const struct site *up[TRUST_DEPTH_MAX + 2], *path[TRUST_DEPTH_MAX + 2];
     unsigned depth = 0;
-    for (const struct site *p = site; p && depth < COUNT_OF(up); p = p == &n->self ? NULL : p->up)
+    for (const struct site *p = site; p && depth < COUNT_OF(up); p = p == &n->self ? NULL : site_above(n, p))
         up[depth++] = p;
     for (unsigned i = 0; i < depth; i++)
         path[i] = up[depth - 1 - i];
@@ -184,6 +201,8 @@ int explain_command(struct step *s, json_t *args)
         hop_add(n, &t, path[i], now);
     bool current = is_current(n, site, now);
     struct finding f = {0};
+    for (unsigned i = 0; i < depth; i++)
+        tell_detour(n, path[i], &t);
     if (!current) {
         f = find_cause(n, path, depth, now);
         tell(s, &f, site, &t);

@@ -40,6 +40,7 @@ static void summary_take(const Sitetree__SiteReport *r, struct summary *m)
     COPY_TEXT(m->run_result, r->run_result);
     COPY_TEXT(m->software, r->software);
     COPY_TEXT(m->last_refusal, r->last_refusal);
+    COPY_TEXT(m->via, r->via);
 }
 
 static int report_read(const Sitetree__Signed *m, struct arena *a, Sitetree__SiteReport **ret_report)
@@ -92,7 +93,7 @@ static int report_check(const struct step *s, const struct session *c, const Sit
     if (strcmp(r->parent, site->cert.parent.s) != 0)
         return err_fail(ERR_KEY, "a report of %s below '%.31s', it is certified below %s", r->site, r->parent,
             site->cert.parent.s);
-    if (site->reported && r->serial < site->last.serial)
+    if (site->reported && r->serial < site->last.serial && site->by == c->site)
         return err_fail(ERR_ROLLBACK, "an old report of %s was sent again", r->site);
     *ret_site = site;
     return 0;
@@ -109,15 +110,19 @@ static int report_take(struct step *s, struct session *c, const Sitetree__Signed
         rc = report_check(s, c, m, r, &site);
     if (rc)
         return rc;
-    if (site->reported && r->serial == site->last.serial)
-        return 0; /* the same one again, after a reconnect */
+    if (site->reported && r->serial <= site->last.serial)
+        return 0; /* the same one again, after a reconnect; or it has come another way since */
     char state[16], cause[32];
     COPY_TEXT(state, r->state);
     COPY_TEXT(cause, r->cause);
     if (!site->reported || strcmp(site->last.state, state) != 0 || strcmp(site->last.cause, cause) != 0)
         site->changed = s->in->wall;
+    if (site->session && c->site != site &&
+        site->by == site) /* its goodbye was lost: it is connected elsewhere */
+        session_end(s, site->session, "replaced");
     summary_take(r, &site->last);
     site->reported = true;
+    site->by = c->site;
     site->heard = s->in->wall;
     site->dirty = true;
     Sitetree__StoredReport stored = SITETREE__STORED_REPORT__INIT;
@@ -176,6 +181,7 @@ static int certificate_take(struct step *s, const struct certificate *cert, cons
     site_store(s, site, &stored, NULL, NULL);
     EVENT(s, "site.known", .site = cert->code.s, .text = cert->parent.s);
     sites_link(n);
+    sites_doors(s);
     report_relay_soon(s);
     return 0;
 }
@@ -187,12 +193,14 @@ static int chain_take(struct step *s, struct session *c, const Sitetree__Chain *
     int rc = chain_verify(chain, &n->id.hierarchy, &id);
     if (rc)
         return rc;
-    unsigned own = n->id.depth;
-    if (id.depth < own + 2 || memcmp(id.path[own].sign_key, n->keys.site.public, 32) != 0 ||
-        memcmp(id.path[own + 1].sign_key, c->site->cert.sign_key, 32) != 0)
+    unsigned own = n->id.depth, sender = own;
+    for (const struct site *p = c->site; p && p != &n->self; p = p->up)
+        sender++;
+    if (id.depth <= sender || memcmp(id.path[own].sign_key, n->keys.site.public, 32) != 0 ||
+        memcmp(id.path[sender].sign_key, c->site->cert.sign_key, 32) != 0)
         return err_fail(
             ERR_KEY, "%s sent the certificate of a site that is not below it", c->site->cert.code.s);
-    for (unsigned i = own + 2; i <= id.depth && !rc; i++)
+    for (unsigned i = sender + 1; i <= id.depth && !rc; i++)
         rc = certificate_take(s, &id.path[i], &id.path[i - 1], chain->certificates[i - 1]);
     return rc;
 }
@@ -228,6 +236,7 @@ static int removal_take(struct step *s, struct session *c, const Sitetree__Signe
     site->chain_dirty = true;
     site_store(s, site, stored->certificate, m, NULL);
     sites_link(n);
+    sites_doors(s);
     EVENT(s, "site.removed", .site = site->cert.code.s, .text = site->cert.parent.s);
     report_relay_soon(s);
     return 0;

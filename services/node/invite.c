@@ -129,8 +129,8 @@ static void places_fill(const struct node *n, struct node_place places[NODE_PARE
     COPY_TEXT(own->hints, n->opt.advertise_hints);
     memcpy(own->link_key, n->keys.link.public, 32);
     *ret_n = 1;
-    for (unsigned i = 0; i < n->opt.n_parents && *ret_n < NODE_PARENTS_MAX; i++)
-        places[(*ret_n)++] = n->opt.parents[i];
+    for (unsigned i = 0; i < n->n_places && *ret_n < NODE_PARENTS_MAX; i++)
+        places[(*ret_n)++] = n->places[i];
 }
 
 static int invite_make(struct step *s, json_t *args)
@@ -380,12 +380,7 @@ int invite_on_join(struct step *s, const struct frame *f, const char *id)
         effects_send(s->fx, s->in->from, CLASS_HEAD, frame_refusal(f->request, err_fail(rc, "%s", why)));
         return 0;
     }
-    const struct site *site = site_look(n, j.code.s);
-    char user[SITE_CODE_MAX + 24];
-    if (site && site->known) {
-        snprintf(user, sizeof user, "%s/%llu", site->cert.code.s, (unsigned long long)site->cert.serial);
-        effects_access(s->fx, site->cert.link_key, user);
-    }
+    sites_doors(s);
     effects_send(s->fx, s->in->from, CLASS_HEAD,
         frame_wrap(FRAME_JOINED, CLASS_HEAD, f->request, NULL, buf_view(&joined), false));
     return 0;
@@ -420,14 +415,7 @@ int site_remove(struct step *s, struct site *site)
     site->chain_dirty = true;
     site_store(s, site, stored->certificate, &removal, stored->invite);
     sites_link(n);
-    effects_access(s->fx, site->cert.link_key, NULL);
-    effects_drop_links(s->fx); /* its hint connection passed the door before */
-    if (site->session) {
-        session_send(s, site->session, CLASS_HEAD,
-            frame_refusal(0, err_fail(ERR_REMOVED, "%s was removed from the tree at %s", site->cert.code.s,
-                                 n->opt.site.s)));
-        session_end(s, site->session, "site-removed");
-    }
+    sites_doors(s);
     EVENT(s, "site.removed", .site = site->cert.code.s);
     report_changed(s);
     report_relay_soon(s);

@@ -4,6 +4,7 @@
 
 #include "common/base/log.h"
 #include "services/node/driver.h"
+#include "services/node/token.h"
 
 #define BACKLOG_MAX (1u << 20)
 
@@ -111,7 +112,10 @@ static void perform_send(struct driver *d, struct effect *e)
     struct link *l;
     switch (e->to.kind) {
     case PEER_PARENT:
-        if (d->client && d->up.lanes && bus_client_is_up(d->client, BUS_PULL)) {
+        if (e->to.id == PROBE) {
+            if (d->probe && bus_client_send(d->probe, e->frame))
+                break; /* its answer is waited for with a deadline */
+        } else if (d->client && d->up.lanes && bus_client_is_up(d->client, BUS_PULL)) {
             link_send(&d->up, e->lane, e->frame);
             e->frame = NULL;
         }
@@ -151,7 +155,10 @@ static void perform_access(struct driver *d, const struct effect *e)
 
 static void perform_connect(struct driver *d, const struct effect *e)
 {
-    int rc = outside_connect(d, e->timer);
+    struct node_place place;
+    int rc = e->frame ? place_of_blob(blob_view(e->frame), &place) : 0;
+    if (!rc)
+        rc = (e->to.id == PROBE ? outside_probe : outside_connect)(d, e->command, e->frame ? &place : NULL);
     if (rc)
         log_record(LOG_ERROR, "parent-not-dialled", "why", err_text(rc), NULL);
 }

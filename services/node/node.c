@@ -8,6 +8,7 @@ void node_options_default(struct node_options *o)
     *o = (struct node_options){.heartbeat_ns = 60 * NS_PER_S,
         .report_ns = 300 * NS_PER_S,
         .hello_timeout_ns = 10 * NS_PER_S,
+        .orphan_ns = 300 * NS_PER_S,
         .child_window = 8u << 20};
     o->not_heard_ns = 3 * o->heartbeat_ns;
 }
@@ -121,6 +122,14 @@ void sites_link(struct node *n)
         n->sites[i]->known = stands(n, n->sites[i], 0);
 }
 
+const struct site *site_above(const struct node *n, const struct site *site)
+{
+    const struct site *via = site->session       ? &n->self
+                             : site->last.via[0] ? site_look(n, site->last.via)
+                                                 : NULL;
+    return via && site_is_below(site, via) ? via : site->up;
+}
+
 bool site_is_below(const struct site *site, const struct site *above)
 {
     for (unsigned depth = 0; site && depth <= TRUST_DEPTH_MAX + 1; depth++, site = site->up)
@@ -203,17 +212,40 @@ static int sites_load(struct step *s)
     return store_txn_error(s->txn);
 }
 
-/* Opens the doors for the children that belong to the tree. The serial in the user id keeps a connection that
- * was made with an earlier key of the same site out. */
-static void sites_admit(struct step *s)
+static void door_close(struct step *s, struct site *site)
 {
+    effects_access(s->fx, site->door, NULL);
+    site->door_open = false;
+    if (!site->session)
+        return;
+    session_send(s, site->session, CLASS_HEAD,
+        frame_refusal(0, err_fail(ERR_REMOVED, "%s was removed from the tree at %s", site->cert.code.s,
+                             s->n->opt.site.s)));
+    session_end(s, site->session, "site-removed");
+}
+
+/* The serial in the user id keeps a connection that was made with an earlier key of the same site out. */
+void sites_doors(struct step *s)
+{
+    bool closed = false;
     for (size_t i = 0; i < s->n->n_sites; i++) {
-        const struct site *site = s->n->sites[i];
+        struct site *site = s->n->sites[i];
+        bool same = memcmp(site->door, site->cert.link_key, 32) == 0;
+        if (site->door_open && (!site->known || !same)) {
+            door_close(s, site);
+            closed = true;
+        }
+        if (!site->known || (site->door_open && site->door_serial == site->cert.serial))
+            continue;
         char user[SITE_CODE_MAX + 24];
         snprintf(user, sizeof user, "%s/%llu", site->cert.code.s, (unsigned long long)site->cert.serial);
-        if (site->up == &s->n->self && site->known)
-            effects_access(s->fx, site->cert.link_key, user);
+        effects_access(s->fx, site->cert.link_key, user);
+        memcpy(site->door, site->cert.link_key, 32);
+        site->door_serial = site->cert.serial;
+        site->door_open = true;
     }
+    if (closed) /* a hint connection passed the door before */
+        effects_drop_links(s->fx);
 }
 
 static int numbers_load(struct step *s)
@@ -245,7 +277,7 @@ static int on_start(struct step *s)
         rc = sites_load(s);
     if (rc)
         return rc;
-    sites_admit(s);
+    sites_doors(s);
     rc = invite_start(s);
     if (!rc)
         rc = report_start(s);
@@ -268,10 +300,14 @@ static int on_frame(struct step *s)
     case PEER_CHILD:
         return session_on_frame(s, &f, rc);
     case PEER_PARENT:
+        if (in->from.id == PROBE)
+            return rc ? 0 : probe_on_frame(s, &f);
+        if (uplink_is_late(s))
+            return 0;
         if (rc) {
             char text[160];
             COPY_TEXT(text, err_text(rc));
-            refusal_note(s, s->n->id.depth ? s->n->self.cert.parent.s : "", true, rc, text);
+            refusal_note(s, uplink_site(s->n), true, rc, text);
             if (rc == ERR_UNKNOWN_TYPE && f.request)
                 uplink_send(s, CLASS_HEAD, frame_refusal(f.request, rc));
             return 0;
@@ -305,7 +341,7 @@ static int on_link(struct step *s)
 {
     switch (s->in->from.kind) {
     case PEER_PARENT:
-        return uplink_on_link(s);
+        return s->in->from.id == PROBE ? probe_on_link(s) : uplink_on_link(s);
     case PEER_CHILD:
         return session_on_link(s);
     case PEER_WORKER:
@@ -338,6 +374,8 @@ static int on_timer(struct step *s)
         return ring_on_timer(s);
     case TIMER_SESSIONS:
         return session_on_timer(s);
+    case TIMER_PROBE:
+        return probe_on_timer(s);
     case TIMER_COUNT:
         break;
     }
@@ -452,6 +490,7 @@ void node_set_options(struct node *n, const struct node_options *opt)
     n->opt.report_ns = opt->report_ns;
     n->opt.not_heard_ns = opt->not_heard_ns;
     n->opt.hello_timeout_ns = opt->hello_timeout_ns;
+    n->opt.orphan_ns = opt->orphan_ns;
     n->opt.down_rate = opt->down_rate;
     n->opt.up_rate = opt->up_rate;
     n->opt.child_window = opt->child_window;
@@ -497,6 +536,8 @@ void node_take_trust(struct node *n)
 void node_look(const struct node *n, struct node_view *ret_view)
 {
     *ret_view = (struct node_view){.uplink = uplink_word(&n->up),
+        .via = uplink_site(n),
+        .orphan = n->up.orphan,
         .worker = n->worker_ready,
         .ready = n->worker_ready && n->worker_full,
         .sessions = (unsigned)n->n_sessions,

@@ -1,8 +1,8 @@
 /* The node's core: links, sessions, sites, invitations, reports, events. It passes the frames of the
  * catalogue between the links and its workers and never looks into them. Pure logic: one input, effects
  * (common/bus/step.h). Reading order: tables.c, trust.c, token.c, join.c; then what comes in: session.c,
- * uplink.c, relay.c, invite.c, heard.c, sign.c, command.c; what is told: report.c, class.c, events.c, tree.c,
- * explain.c; and node.c (dispatch). Threading: one thread per node.
+ * uplink.c, failover.c, place.c, relay.c, invite.c, heard.c, sign.c, command.c; what is told: report.c,
+ * class.c, events.c, tree.c, explain.c; and node.c (dispatch). Threading: one thread per node.
  *
  * Inputs: INPUT_FRAME from PEER_PARENT (pull lane), PEER_CHILDREN with a topic (a hint from the parent),
  * PEER_CHILD (id: the session number that the driver made for a connection, never given twice; user: what ZAP
@@ -15,6 +15,8 @@
 #include "common/store/store.h"
 
 struct node;
+
+#define PROBE 1 /* id of PEER_PARENT: the connection that looks whether a nearer site above is well again */
 
 #define NODE_PARENTS_MAX 4
 /* Where a site is reached. */
@@ -42,6 +44,7 @@ struct node_options {
     int64_t report_ns;           /* at most this often without a change; default 5 min */
     int64_t not_heard_ns;        /* a neighbour is not heard after this; default 3 heartbeats */
     int64_t hello_timeout_ns;    /* default 10 s */
+    int64_t orphan_ns;           /* without a site above for this long: an orphan; default 5 min */
     uint64_t down_rate, up_rate; /* bytes/s for each link, 0 unlimited */
     uint32_t child_window; /* bytes that one child may have asked for and not been sent; default 8 MiB */
     char advertise[256];   /* host:port of the pull lane, for tokens and grandchildren */
@@ -88,8 +91,10 @@ void node_set_options(struct node *n, const struct node_options *opt);
 /* What a test or the simulator wants to see; borrowed until the next step. */
 struct node_view {
     const char *uplink; /* none, wait, hello, live, refused */
-    bool worker;        /* there */
-    bool ready;         /* it is, and has told its state */
+    const char *via;    /* the site that it is, or is being, connected to; "" at the central site */
+    bool orphan;
+    bool worker; /* there */
+    bool ready;  /* it is, and has told its state */
     unsigned sites, sessions;
     uint64_t generation;
 };

@@ -18,6 +18,7 @@ void options_apply(const struct config *c, struct node_options *opt)
     opt->report_ns = config_duration_ns(c, CONFIG_REPORT_INTERVAL);
     opt->not_heard_ns = config_duration_ns(c, CONFIG_NOT_HEARD_AFTER);
     opt->hello_timeout_ns = config_duration_ns(c, CONFIG_HELLO_TIMEOUT);
+    opt->orphan_ns = config_duration_ns(c, CONFIG_ORPHAN_AFTER);
     opt->down_rate = config_bytes(c, CONFIG_DOWN_RATE);
     opt->up_rate = config_bytes(c, CONFIG_UP_RATE);
 }

@@ -56,7 +56,8 @@ static void on_parent_message(void *ctx, struct blob *frame)
     struct blob *whole = link_receive(&d->up, frame);
     if (!whole)
         return;
-    struct input in = {.kind = INPUT_FRAME, .from = {PEER_PARENT, 0}, .frame = whole};
+    struct input in = {
+        .kind = INPUT_FRAME, .from = {PEER_PARENT, 0}, .frame = whole, .command = d->client_number};
     driver_input(d, &in);
     blob_free(whole);
 }
@@ -67,6 +68,13 @@ static void on_hint(void *ctx, struct view topic, struct blob *frame)
     driver_input(ctx, &in);
 }
 
+/* False: nothing that the core has to know. */
+static bool state_status(enum bus_client_state state, int *ret_status)
+{
+    *ret_status = state == BUS_UP ? 0 : state == BUS_REFUSED ? ERR_KEY : ERR_NETWORK;
+    return state != BUS_CONNECTING && state != BUS_REPLACED;
+}
+
 static void on_parent_state(void *ctx, enum bus_lane lane, enum bus_client_state state, const char *why)
 {
     struct driver *d = ctx;
@@ -74,50 +82,80 @@ static void on_parent_state(void *ctx, enum bus_lane lane, enum bus_client_state
         bus_client_state_word(state), "why", why, NULL);
     if (lane != BUS_PULL || d->stopping)
         return;
-    struct input in = {.kind = INPUT_LINK, .from = {PEER_PARENT, 0}, .body = view_str(why)};
-    switch (state) {
-    case BUS_UP:
-        break;
-    case BUS_DOWN:
-    case BUS_RETRYING:
-        in.status = ERR_NETWORK;
-        break;
-    case BUS_REFUSED:
-        in.status = ERR_KEY;
-        break;
-    case BUS_CONNECTING:
-    case BUS_REPLACED:
+    struct input in = {
+        .kind = INPUT_LINK, .from = {PEER_PARENT, 0}, .body = view_str(why), .command = d->client_number};
+    if (!state_status(state, &in.status))
         return;
-    }
     lane_clear(d->up.lanes);
     assembler_done(&d->up.in);
     driver_input(d, &in);
 }
 
-int outside_connect(struct driver *d, unsigned place)
+static int dial(struct driver *d, const struct node_place *p, bool hints, const struct bus_client_events *ev,
+    struct bus_client **ret_client)
 {
-    if (place >= d->opt.n_parents)
-        return err_fail(ERR_CONFIG, "no parent number %u", place);
-    const struct node_place *p = &d->opt.parents[place];
     struct bus_place to = {0};
     snprintf(to.pull, sizeof to.pull, "%s", p->endpoint);
-    snprintf(to.hints, sizeof to.hints, "%s", p->hints);
+    if (hints)
+        snprintf(to.hints, sizeof to.hints, "%s", p->hints);
     memcpy(to.key, p->link_key, 32);
-    if (d->client)
-        return bus_client_move(d->client, &to);
+    if (*ret_client)
+        return bus_client_move(*ret_client, &to);
     struct bus_client_options o;
-    struct bus_client_events ev = {
-        .on_message = on_parent_message, .on_hint = on_hint, .on_state = on_parent_state, .ctx = d};
     bus_client_options_default(&o);
     o.key = d->keys.link;
     o.random = &random_real;
     o.pull_hwm = PULL_HWM;
     o.send_buffer = SEND_BUFFER;
-    int rc = d->up.lanes ? 0 : link_init(&d->up, d, 0);
-    if (!rc)
-        rc = bus_client_open(d->bus, d->loop, &o, &to, &ev, &d->client);
+    int rc = bus_client_open(d->bus, d->loop, &o, &to, ev, ret_client);
     secret_wipe(&o.key, sizeof o.key);
     return rc;
+}
+
+int outside_connect(struct driver *d, uint64_t number, const struct node_place *place)
+{
+    struct bus_client_events ev = {
+        .on_message = on_parent_message, .on_hint = on_hint, .on_state = on_parent_state, .ctx = d};
+    d->client_number = number;
+    if (!place) {
+        bus_client_close(d->client);
+        d->client = NULL;
+        return 0;
+    }
+    int rc = d->up.lanes ? 0 : link_init(&d->up, d, 0);
+    if (rc)
+        return rc;
+    lane_clear(d->up.lanes);
+    assembler_done(&d->up.in);
+    return dial(d, place, true, &ev, &d->client);
+}
+
+/* ---- another site above: is it well? ---- */
+
+static void on_probe_message(void *ctx, struct blob *frame)
+{
+    struct driver *d = ctx;
+    struct input in = {
+        .kind = INPUT_FRAME, .from = {PEER_PARENT, PROBE}, .frame = frame, .command = d->probe_number};
+    driver_input(d, &in);
+}
+
+static void on_probe_state(void *ctx, enum bus_lane lane, enum bus_client_state state, const char *why)
+{
+    struct driver *d = ctx;
+    struct input in = {
+        .kind = INPUT_LINK, .from = {PEER_PARENT, PROBE}, .body = view_str(why), .command = d->probe_number};
+    if (lane == BUS_PULL && !d->stopping && state_status(state, &in.status))
+        driver_input(d, &in);
+}
+
+int outside_probe(struct driver *d, uint64_t number, const struct node_place *place)
+{
+    struct bus_client_events ev = {.on_message = on_probe_message, .on_state = on_probe_state, .ctx = d};
+    bus_client_close(d->probe);
+    d->probe = NULL;
+    d->probe_number = number;
+    return place ? dial(d, place, false, &ev, &d->probe) : 0;
 }
 
 int outside_serve(struct driver *d)
@@ -454,6 +492,7 @@ void outside_close(struct driver *d)
 {
     supervisor_free(d->supervisor);
     bus_client_close(d->client);
+    bus_client_close(d->probe);
     bus_server_close(d->server);
     ipc_node_close(d->ipc);
     control_server_close(d->control);

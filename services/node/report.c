@@ -82,6 +82,7 @@ static void own_summary(struct step *s)
     m->offset_ns = n->up.measured ? n->up.offset_ns : 0;
     m->rtt_ns = n->up.measured ? n->up.rtt_ns : 0;
     m->parent_heard_ns = n->up.heard.ns ? s->in->now.ns - n->up.heard.ns : -1;
+    COPY_TEXT(m->via, n->up.away && n->up.state == UPLINK_LIVE ? uplink_site(n) : "");
     m->bytes_in = n->up.bytes_in;
     m->bytes_out = n->up.bytes_out;
     m->refusals = n->refusals;
@@ -139,6 +140,7 @@ static void own_pack(const struct node *n, struct buf *out)
     r.store_used = m->store_used;
     r.store_limit = m->store_limit;
     r.worker_restarts = m->worker_restarts;
+    r.via = text(m->via);
     message_pack(&r.base, out);
 }
 
@@ -406,6 +408,7 @@ int report_on_status(struct step *s, const struct frame *f)
     if (strcmp(before.state, m->state) != 0 || strcmp(before.cause, m->cause) != 0)
         n->self.changed = s->in->wall;
     report_worker_steady(s);
+    failover_on_status(s, w);
     bool first = !n->worker_full;
     n->worker_full = true;
     report_newest(s);

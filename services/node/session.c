@@ -113,7 +113,7 @@ static int site_of_user(const struct node *n, struct view user, struct site **re
     if (slash)
         *slash++ = 0;
     struct site *site = site_look(n, text);
-    if (!site || site->up != &n->self)
+    if (!site || site == &n->self)
         return err_fail(ERR_KEY, "no site %.31s below %s", text, n->opt.site.s);
     if (site->removed.ns || !site->known)
         return err_fail(ERR_REMOVED, "%s was removed from the tree at %s", text, n->opt.site.s);
@@ -139,7 +139,7 @@ static int hello_check(const struct step *s, const Sitetree__Hello *h, const str
     return 0;
 }
 
-static void welcome(struct step *s, struct session *c, const struct frame *f, const Sitetree__Hello *h)
+static struct blob *welcome(struct step *s, const struct frame *f, const Sitetree__Hello *h)
 {
     struct node *n = s->n;
     char *path[TRUST_DEPTH_MAX + 2];
@@ -152,7 +152,7 @@ static void welcome(struct step *s, struct session *c, const struct frame *f, co
             path[depth] = n->id.path[depth].code.s;
     }
     path[depth++] = n->opt.site.s;
-    Sitetree__Place grandparent = SITETREE__PLACE__INIT;
+    Sitetree__Place places[NODE_PARENTS_MAX], *above[NODE_PARENTS_MAX];
     Sitetree__Welcome m = SITETREE__WELCOME__INIT;
     m.version = h->version_high < PROTOCOL_HIGH ? h->version_high : PROTOCOL_HIGH;
     m.site = n->opt.site.s;
@@ -162,14 +162,16 @@ static void welcome(struct step *s, struct session *c, const struct frame *f, co
     m.generation = n->self.last.generation;
     m.sent = (uint64_t)s->in->wall.ns;
     m.echo = h->sent;
-    if (n->opt.n_parents) {
-        place_fill(&grandparent, &n->opt.parents[n->up.place]);
-        m.grandparent = &grandparent;
+    for (unsigned i = 0; i < n->n_places; i++) {
+        places[i] = (Sitetree__Place)SITETREE__PLACE__INIT;
+        place_fill(&places[i], &n->places[i]);
+        above[i] = &places[i];
     }
+    m.above = above;
+    m.n_above = n->n_places;
     m.heartbeat_ms = (uint32_t)(n->opt.heartbeat_ns / NS_PER_MS);
     m.software = (char *)(uintptr_t)SITETREE_VERSION;
-    session_send(s, c, CLASS_HEAD,
-        frame_pack(FRAME_WELCOME, CLASS_HEAD, f->request, &n->self.last.epoch, &m.base, false));
+    return frame_pack(FRAME_WELCOME, CLASS_HEAD, f->request, &n->self.last.epoch, &m.base, false);
 }
 
 static int on_hello(struct step *s, struct site *site, const struct frame *f)
@@ -185,6 +187,10 @@ static int on_hello(struct step *s, struct site *site, const struct frame *f)
         if (rc == ERR_LOOP || rc == ERR_VERSION)
             EVENT(s, "link.refused", .site = site->cert.code.s, .code = rc, .text = err_text(rc));
         refuse(s, site->cert.code.s, f->request, rc);
+        return 0;
+    }
+    if (h->probe) {
+        effects_send(s->fx, s->in->from, CLASS_HEAD, welcome(s, f, h));
         return 0;
     }
     struct session *c = session_look(n, s->in->from.id);
@@ -210,7 +216,7 @@ static int on_hello(struct step *s, struct site *site, const struct frame *f)
     COPY_TEXT(c->software, h->software);
     c->patience_ns =
         n->opt.not_heard_ns > 3 * n->opt.heartbeat_ns ? n->opt.not_heard_ns : 3 * n->opt.heartbeat_ns;
-    welcome(s, c, f, h);
+    session_send(s, c, CLASS_HEAD, welcome(s, f, h));
     restored_hear(s, c);
     if (!again)
         return 0;

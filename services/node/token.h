@@ -25,5 +25,8 @@ void token_done(struct token *t);
 int place_take(const Sitetree__Place *m, struct node_place *ret_place) MUST_CHECK;
 /* Fills m, which borrows from p. */
 void place_fill(Sitetree__Place *m, const struct node_place *p);
+/* A packed Place: what EFFECT_CONNECT carries. NULL on no memory. */
+struct blob *place_blob(const struct node_place *p);
+int place_of_blob(struct view bytes, struct node_place *ret_place) MUST_CHECK;
 /* "host:port" with a port of 1 to 65535; ERR_MALFORMED. */
 int endpoint_check(const char *endpoint) MUST_CHECK;

@@ -87,8 +87,11 @@ json_t *site_json(const struct node *n, const struct site *site, struct wall now
         json_pack("{s:s, s:s, s:o, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "site", site->cert.code.s,
             "tier", tier_word(site->cert.tier), "parent", json_text_or_null(site->cert.parent.s), "depth",
             (int)(depth + n->id.depth), "class", site_class_word(class), "state",
-            apart ? json_string("connect") : json_text_or_null(m->state), "cause", json_text_or_null(cause),
-            "text", json_text_or_null(self && n->worker_cause[0] ? n->worker_text : m->text), "generation",
+            self && n->up.orphan ? json_string("orphan")
+            : apart              ? json_string("connect")
+                                 : json_text_or_null(m->state),
+            "cause", json_text_or_null(cause), "text",
+            json_text_or_null(self && n->worker_cause[0] ? n->worker_text : m->text), "generation",
             integer_or_null(told && m->generation, m->generation), "records",
             integer_or_null(told && m->generation, m->records), "root",
             rooted ? json_hex(m->root.b, 32) : json_null());
@@ -107,6 +110,11 @@ json_t *site_json(const struct node *n, const struct site *site, struct wall now
     json_object_set_new(more, "refusals", integer_or_null(site->reported, m->refusals));
     json_object_set_new(more, "last_refusal", json_text_or_null(m->last_refusal));
     json_object_set_new(more, "verified_at", json_wall(m->verified_at));
+    const struct site *above = site_above(n, site);
+    json_object_set_new(more, "via",
+        self                         ? json_text_or_null(n->up.away ? uplink_site(n) : "")
+        : above && above != site->up ? json_string(above->cert.code.s)
+                                     : json_null());
     json_object_update(j, more);
     json_decref(more);
     return j;
@@ -264,7 +272,7 @@ static int last_refusal(struct step *s, const char *site, struct arena *a, Sitet
 }
 
 struct link_row {
-    const char *parent, *child, *state, *error;
+    const char *parent, *child, *state, *error, *path;
     struct peer peer;
     int64_t rtt_ns, parent_saw_ns, child_saw_ns; /* ages; negative: unknown */
     struct wall error_at;
@@ -331,7 +339,7 @@ static int link_add(struct step *s, const struct link_row *r, const char *other,
             integer_or_null(stats.known, stats.queue_bytes), "queue",
             integer_or_null(stats.known, stats.queue), "lost", integer_or_null(stats.known, stats.lost),
             "seen_by_parent", json_seconds(r->parent_saw_ns), "seen_by_child", json_seconds(r->child_saw_ns),
-            "path", "direct", "last_error", newer ? json_safe(m->text) : json_text_or_null(r->error),
+            "path", r->path, "last_error", newer ? json_safe(m->text) : json_text_or_null(r->error),
             "last_error_at", json_wall(newer ? (struct wall){(int64_t)m->at} : r->error_at));
     json_object_set_new(j, "floor", floor_json(n, r->below, s->in->wall));
     json_array_append_new(list, j);
@@ -345,8 +353,9 @@ static int link_up(struct step *s, json_t *list)
     if (u->state == UPLINK_NONE)
         return 0;
     bool live = u->state == UPLINK_LIVE, refused = strcmp(u->cause_word, "parent-unreachable") != 0 && !live;
-    struct link_row r = {.parent = n->self.cert.parent.s,
+    struct link_row r = {.parent = uplink_site(n),
         .child = n->opt.site.s,
+        .path = n->up.place ? "ancestor" : "direct",
         .state = live                         ? "live"
                  : refused                    ? "refused"
                  : u->heard.ns && !u->sockets ? "silent"
@@ -360,7 +369,20 @@ static int link_up(struct step *s, json_t *list)
         .down = live ? &u->in : NULL,
         .upward = live ? &u->out : NULL,
         .up = live};
-    return link_add(s, &r, r.parent, list);
+    int rc = link_add(s, &r, r.parent, list);
+    if (rc || u->place == 0)
+        return rc;
+    struct link_row parent = {.parent = n->self.cert.parent.s, /* the one that it is away from */
+        .child = n->opt.site.s,
+        .path = "direct",
+        .state = n->probe.state == PROBE_HELLO ? "connecting" : "left",
+        .peer = {PEER_PARENT, PROBE},
+        .rtt_ns = -1,
+        .parent_saw_ns = -1,
+        .child_saw_ns = -1,
+        .error = u->fault[0].text,
+        .error_at = u->away ? u->away_since : u->down_since};
+    return link_add(s, &parent, parent.parent, list);
 }
 
 /* By the child's own word: its newest report tells when it had heard from here. */
@@ -379,12 +401,13 @@ static int links(struct step *s)
     int rc = link_up(s, list);
     for (size_t i = 0; i < n->n_sites && !rc; i++) {
         const struct site *site = n->sites[i];
-        if (!site->known || site->up != &n->self)
+        if (!site->known || (site->up != &n->self && !site->session))
             continue;
         const struct session *c = site->session;
         struct link_row r = {.parent = n->opt.site.s,
             .child = site->cert.code.s,
             .below = site,
+            .path = site->up == &n->self ? "direct" : "ancestor",
             .state = c                                 ? "live"
                      : site->seen.ns || site->reported ? "silent"
                                                        : "connecting",

@@ -2,12 +2,7 @@
 
 #include <stdio.h>
 
-#define BACKOFF_MIN_NS (250 * NS_PER_MS)
-#define BACKOFF_MAX_NS (30 * NS_PER_S)
-#define REFUSED_MIN_NS                                                                                       \
-    (5 * NS_PER_S) /* a refusal that only an operator ends is not asked for again at once */
 #define CLOCK_OFF_NS (60 * NS_PER_S)
-#define CONNECT_AGAIN 4 /* failures in a row, then the sockets are made anew */
 
 const char *uplink_word(const struct uplink *u)
 {
@@ -22,33 +17,6 @@ const char *uplink_word(const struct uplink *u)
         return "live";
     }
     return "none";
-}
-
-/* The words of the closed list of causes (operators' manual). */
-static const char *cause_of(int code)
-{
-    switch (code) {
-    case ERR_KEY:
-        return "key-not-trusted";
-    case ERR_LOOP:
-        return "path-loop";
-    case ERR_VERSION:
-        return "version-too-old";
-    case ERR_REMOVED:
-    case ERR_REFUSED:
-    case ERR_BUSY:
-        return "refused-by-parent";
-    case ERR_CONFIG:
-        return "name-not-resolved";
-    default:
-        return "parent-unreachable";
-    }
-}
-
-static bool lasting(int code)
-{
-    return code == ERR_KEY || code == ERR_LOOP || code == ERR_VERSION || code == ERR_REMOVED ||
-           code == ERR_REFUSED;
 }
 
 void uplink_send(struct step *s, enum lane_class lane, struct blob *frame)
@@ -67,7 +35,7 @@ void uplink_tell_worker(struct step *s)
         return;
     Sitetree__LinkState m = SITETREE__LINK_STATE__INIT;
     m.parent = true;
-    m.site = s->n->self.cert.parent.s;
+    m.site = (char *)(uintptr_t)uplink_site(s->n);
     m.up = u->state == UPLINK_LIVE;
     m.epoch = pb_bytes(view_of(u->epoch.b, sizeof u->epoch.b));
     m.generation = u->generation;
@@ -79,7 +47,7 @@ void uplink_tell_worker(struct step *s)
         frame_pack(FRAME_LINK_STATE, CLASS_HEAD, 0, NULL, &m.base, false));
 }
 
-static void say_hello(struct step *s)
+void uplink_hello(struct step *s)
 {
     struct node *n = s->n;
     struct uplink *u = &n->up;
@@ -98,51 +66,7 @@ static void say_hello(struct step *s)
     m.software = (char *)(uintptr_t)SITETREE_VERSION;
     uplink_send(
         s, CLASS_HEAD, frame_pack(FRAME_HELLO, CLASS_HEAD, u->request, &n->self.last.epoch, &m.base, false));
-    step_timer(s, TIMER_UPLINK, (struct mono){s->in->now.ns + n->opt.hello_timeout_ns});
-}
-
-/* Doubles with each failure; half of it is chance, so that children do not come back all together. */
-static int64_t backoff(struct node *n, int code)
-{
-    int64_t ns = BACKOFF_MIN_NS;
-    for (unsigned i = 1; i < n->up.failures && ns < BACKOFF_MAX_NS; i++)
-        ns *= 2;
-    if (lasting(code) && ns < REFUSED_MIN_NS)
-        ns = REFUSED_MIN_NS;
-    if (ns > BACKOFF_MAX_NS)
-        ns = BACKOFF_MAX_NS;
-    uint32_t r;
-    n->random->fill(n->random->ctx, &r, sizeof r);
-    return ns / 2 + ns / 2 * (int64_t)(r >> 8) / (1 << 24);
-}
-
-static void go_down(struct step *s, int code, const char *why)
-{
-    struct node *n = s->n;
-    struct uplink *u = &n->up;
-    bool was_live = u->state == UPLINK_LIVE, other = u->cause != code;
-    u->state = UPLINK_WAIT;
-    u->failures++;
-    u->cause = code;
-    u->asked = (struct mono){0};
-    u->n_path = 0;
-    copy_text(u->cause_word, sizeof u->cause_word, cause_of(code));
-    copy_text(u->text, sizeof u->text, why);
-    u->retry = (struct mono){s->in->now.ns + backoff(n, code)};
-    step_timer(s, TIMER_UPLINK, u->retry);
-    step_timer(s, TIMER_HEARTBEAT, (struct mono){0});
-    if (was_live) {
-        u->down_since = s->in->wall;
-        uplink_tell_worker(s);
-    }
-    if (code == ERR_LOOP && other)
-        EVENT(s, "parent.loop", .site = n->self.cert.parent.s, .code = code, .text = u->text);
-    else if (lasting(code) && other)
-        EVENT(s, "parent.refused", .site = n->self.cert.parent.s, .code = code, .text = u->text);
-    else if (was_live || other)
-        EVENT(s, "parent.down", .site = n->self.cert.parent.s, .code = code, .text = u->text);
-    if (was_live || other)
-        report_changed(s);
+    step_timer(s, TIMER_UPLINK, (struct mono){failover_patience(s)});
 }
 
 int uplink_start(struct step *s)
@@ -150,12 +74,15 @@ int uplink_start(struct step *s)
     struct uplink *u = &s->n->up;
     if (s->n->id.depth == 0)
         return 0;
+    int rc = places_start(s);
+    if (rc)
+        return rc;
     u->down_since = s->in->wall;
     copy_text(u->cause_word, sizeof u->cause_word, "parent-unreachable");
     copy_text(u->text, sizeof u->text, "not connected yet");
     u->heartbeat_ns = s->n->opt.heartbeat_ns;
-    effects_connect(s->fx, u->place);
-    say_hello(s);
+    u->apart = s->in->now;
+    failover_dial(s, 0);
     return 0;
 }
 
@@ -172,18 +99,18 @@ static void clock_measure(struct step *s, uint64_t parent_clock)
         char text[96], d[24];
         snprintf(text, sizeof text, "%s %s the clock of %s",
             duration_text(u->offset_ns < 0 ? -u->offset_ns : u->offset_ns, d),
-            u->offset_ns < 0 ? "ahead of" : "behind", n->self.cert.parent.s);
-        EVENT(s, "parent.clock", .site = n->self.cert.parent.s, .text = text);
+            u->offset_ns < 0 ? "ahead of" : "behind", uplink_site(n));
+        EVENT(s, "parent.clock", .site = uplink_site(n), .text = text);
         report_changed(s);
     }
     n->clock_off = off;
 }
 
-static int welcome_check(const struct node *n, const Sitetree__Welcome *w)
+int uplink_welcome_check(const struct node *n, const struct node_place *from, const Sitetree__Welcome *w)
 {
-    if (strcmp(w->site, n->self.cert.parent.s) != 0)
+    if (strcmp(w->site, from->code.s) != 0)
         return err_fail(
-            ERR_KEY, "the parent says that it is '%.31s', expected %s", w->site, n->self.cert.parent.s);
+            ERR_KEY, "the site above says that it is '%.31s', expected %s", w->site, from->code.s);
     if (w->version < PROTOCOL_LOW || w->version > PROTOCOL_HIGH)
         return err_fail(ERR_VERSION, "%s chose protocol %u, this site speaks %d to %d", w->site, w->version,
             PROTOCOL_LOW, PROTOCOL_HIGH);
@@ -201,6 +128,16 @@ static int welcome_check(const struct node *n, const Sitetree__Welcome *w)
     return 0;
 }
 
+int uplink_behind(const struct node *n, const Sitetree__Welcome *w)
+{
+    if (n->worker_full && w->epoch.len &&
+        memcmp(w->epoch.data, n->self.last.epoch.b, sizeof(struct epoch)) == 0 &&
+        w->generation < n->self.last.generation)
+        return err_fail(ERR_ROLLBACK, "%s is at generation %llu, this site at %llu", w->site,
+            (unsigned long long)w->generation, (unsigned long long)n->self.last.generation);
+    return 0;
+}
+
 static int on_welcome(struct step *s, const struct frame *f)
 {
     struct node *n = s->n;
@@ -212,18 +149,17 @@ static int on_welcome(struct step *s, const struct frame *f)
         return 0; /* of an earlier hello */
     Sitetree__Welcome *w = FRAME_UNPACK(&a, f, welcome, &rc);
     if (w)
-        rc = welcome_check(n, w);
+        rc = uplink_welcome_check(n, &n->places[u->place], w);
+    if (!rc && n->n_places > 1 && u->failures == 0) /* where all are behind, the first one will do */
+        rc = uplink_behind(n, w);
     if (rc) {
         char why[256];
         COPY_TEXT(why, err_text(rc));
-        go_down(s, rc, why);
+        failover_down(s, rc, why);
         return 0;
     }
     u->state = UPLINK_LIVE;
     u->since = s->in->wall;
-    u->failures = 0;
-    u->cause = 0;
-    u->cause_word[0] = u->text[0] = 0;
     clock_measure(s, w->sent);
     u->asked = (struct mono){0};
     u->n_path = (unsigned)w->n_path;
@@ -233,11 +169,11 @@ static int on_welcome(struct step *s, const struct frame *f)
     if (w->epoch.len)
         memcpy(u->epoch.b, w->epoch.data, sizeof u->epoch.b);
     u->generation = w->generation;
-    u->has_grandparent = w->grandparent && place_take(w->grandparent, &u->grandparent) == 0;
+    places_adopt(s, u->place, w->above, w->n_above);
     int64_t wish = (int64_t)w->heartbeat_ms * NS_PER_MS;
     u->heartbeat_ns = wish < 100 * NS_PER_MS || wish > 3600 * NS_PER_S ? n->opt.heartbeat_ns : wish;
     uplink_tell_worker(s);
-    EVENT(s, "parent.up", .site = n->self.cert.parent.s);
+    failover_live(s);
     report_relay_all(s);
     step_timer(s, TIMER_HEARTBEAT, (struct mono){s->in->now.ns + u->heartbeat_ns});
     step_timer(s, TIMER_UPLINK, (struct mono){s->in->now.ns + n->opt.not_heard_ns});
@@ -280,15 +216,15 @@ static int on_refusal(struct step *s, const struct frame *f)
         if (u->state == UPLINK_LIVE) {
             u->state = UPLINK_WAIT;
             uplink_tell_worker(s);
-            say_hello(s);
+            uplink_hello(s);
         }
         return 0;
     }
     if (f->request != 0 && f->request != u->request)
         return 0;
-    refusal_note(s, n->self.cert.parent.s, false, r->code, why);
+    refusal_note(s, uplink_site(n), false, r->code, why);
     if (f->request == 0 || u->state == UPLINK_HELLO)
-        go_down(s, r->code < 0 ? r->code : ERR_REFUSED, why);
+        failover_down(s, r->code < 0 ? r->code : ERR_REFUSED, why);
     return 0;
 }
 
@@ -304,12 +240,12 @@ int uplink_on_frame(struct step *s, const struct frame *f)
     if (f->type == FRAME_REFUSAL)
         return on_refusal(s, f);
     if (f->type == FRAME_BYE) {
-        go_down(s, ERR_NETWORK, "the parent said goodbye");
+        failover_down(s, ERR_NETWORK, "the parent said goodbye");
         return 0;
     }
     char why[96];
     snprintf(why, sizeof why, "a parent does not send %s", frame_type_word(f->type));
-    refusal_note(s, s->n->self.cert.parent.s, true, ERR_UNKNOWN_TYPE, why);
+    refusal_note(s, uplink_site(s->n), true, ERR_UNKNOWN_TYPE, why);
     if (f->request)
         uplink_send(s, CLASS_HEAD, frame_refusal(f->request, err_fail(ERR_UNKNOWN_TYPE, "%s", why)));
     return 0;
@@ -318,7 +254,7 @@ int uplink_on_frame(struct step *s, const struct frame *f)
 int uplink_on_link(struct step *s)
 {
     struct uplink *u = &s->n->up;
-    if (u->state == UPLINK_NONE)
+    if (u->state == UPLINK_NONE || uplink_is_late(s))
         return 0;
     u->sockets = s->in->status == 0;
     if (u->sockets) {
@@ -326,13 +262,15 @@ int uplink_on_link(struct step *s)
             u->state = UPLINK_WAIT;
             uplink_tell_worker(s);
         }
-        say_hello(s);
+        uplink_hello(s);
         return 0;
     }
+    if (u->round_over)
+        return 0; /* the pause goes on */
     char why[256] = "";
     snprintf(why, sizeof why, "%.*s", (int)(s->in->body.len < 255 ? s->in->body.len : 255),
         (const char *)s->in->body.data);
-    go_down(s, s->in->status, why[0] ? why : err_sentence(s->in->status));
+    failover_down(s, s->in->status, why[0] ? why : err_sentence(s->in->status));
     return 0;
 }
 
@@ -349,14 +287,11 @@ int uplink_on_timer(struct step *s)
             snprintf(
                 why, sizeof why, "no answer to the hello for %s", duration_text(n->opt.hello_timeout_ns, d));
         else
-            snprintf(why, sizeof why, "no connection to %s", n->opt.parents[u->place].endpoint);
-        go_down(s, ERR_TIMEOUT, why);
+            snprintf(why, sizeof why, "no connection to %s", n->places[u->place].endpoint);
+        failover_down(s, ERR_TIMEOUT, why);
         break;
     case UPLINK_WAIT:
-        if (u->failures && u->failures % CONNECT_AGAIN == 0)
-            effects_connect(s->fx, u->place);
-        say_hello(s);
-        break;
+        return failover_on_timer(s);
     case UPLINK_LIVE:
         if (s->in->now.ns - u->heard.ns < n->opt.not_heard_ns) {
             step_timer(s, TIMER_UPLINK, (struct mono){u->heard.ns + n->opt.not_heard_ns});
@@ -364,8 +299,9 @@ int uplink_on_timer(struct step *s)
         }
         snprintf(why, sizeof why, "nothing heard for %s", duration_text(s->in->now.ns - u->heard.ns, d));
         u->sockets = false;
-        go_down(s, ERR_TIMEOUT, why);
-        effects_connect(s->fx, u->place);
+        failover_down(s, ERR_TIMEOUT, why);
+        if (n->n_places == 1)
+            failover_dial(s, 0);
         break;
     }
     return 0;

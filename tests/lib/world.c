@@ -356,6 +356,8 @@ void world_free(struct world *w)
         blob_free(s->to_be_signed);
         if (s->up_link)
             link_done(s->up_link);
+        if (s->probe_link)
+            link_done(s->probe_link);
         free(s);
     }
     for (size_t i = 0; i < w->n_heap; i++)

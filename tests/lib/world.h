@@ -47,10 +47,10 @@ struct world_core {
     void (*on_input)(struct world_process *p, const struct input *in);
     void (*on_commit)(struct world_process *p); /* after each commit, before the late sends; NULL allowed */
     /* A node only: the public link key of its site, whether it has joined (and may start), and the code of
-     * the site that its nth place to dial names (NULL: none). */
+     * the site that a packed Place names (false: none). */
     const uint8_t *(*link_key)(struct world_process *p);
     bool (*may_start)(struct world_process *p);
-    const char *(*place)(struct world_process *p, unsigned nth);
+    bool (*place)(struct view place, char ret_code[32]);
     /* A job that the core asked for: how long it takes (ns; negative: it hangs), and at its end what it made.
      */
     int64_t (*job_time)(struct world_process *p, const struct blob *argument);
@@ -111,6 +111,10 @@ struct world_faults {
     uint64_t rate;                            /* bytes/s each way; 0: no limit */
 };
 void world_set_faults(struct world *w, const char *child, const struct world_faults *f); /* NULL: none */
+/* Between two sites, whichever connections they have, of nodes that have several places to dial. */
+enum world_between { WORLD_OPEN, WORLD_CLOSED, WORLD_HOLE, WORLD_FAULTY };
+void world_between(struct world *w, const char *child, const char *parent, enum world_between how,
+    const struct world_faults *f);                                  /* f: of WORLD_FAULTY */
 void world_drop_hints(struct world *w, const char *child, bool on); /* the hint lane loses everything */
 
 /* The site follows another parent from now on, as if its operator had said so. */

@@ -125,8 +125,8 @@ struct world_shown world_shown(struct world *w, const char *code, bool deep)
 
 void check_links(struct world *w)
 {
-    for (unsigned i = 0; i < w->n_sites; i++) {
-        struct world_link *l = w->sites[i]->up_link;
+    for (unsigned i = 0; i < 2 * w->n_sites; i++) {
+        struct world_link *l = link_nth(w, i);
         for (unsigned d = 0; l && d < 2; d++)
             if (l->ways[d].queued_bytes > w->opt.queue_bound)
                 world_break(w, "P11", "%llu bytes wait %s %s", (unsigned long long)l->ways[d].queued_bytes,

@@ -5,6 +5,7 @@
 
 #include "proto/link.pb-c.h"
 #include "services/node/join.h"
+#include "services/node/token.h"
 #include "tests/lib/world_internal.h"
 
 /* What lies in the folder of a site: it outlives crashes. */
@@ -50,10 +51,13 @@ static const uint8_t *link_key(struct world_process *p)
     return files_of(p->site)->link.public;
 }
 
-static const char *place(struct world_process *p, unsigned nth)
+static bool place(struct view bytes, char ret_code[32])
 {
-    struct identity_files *f = files_of(p->site);
-    return nth < f->n_parents ? f->parents[nth].code.s : NULL;
+    struct node_place p;
+    if (place_of_blob(bytes, &p))
+        return false;
+    snprintf(ret_code, 32, "%s", p.code.s);
+    return true;
 }
 
 static void link_stats(void *ctx, struct peer peer, struct link_stats *ret_stats)

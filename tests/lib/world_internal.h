@@ -56,7 +56,7 @@ struct event {
     unsigned life;
     struct world_link *link;
     unsigned connection;
-    bool down, hint, up;
+    bool down, hint, up, refused;
     bool forged; /* by a hostile relay: it is not attacked once more */
     uint8_t lane;
     char topic[200];
@@ -100,7 +100,8 @@ struct world_site {
     char code[32];
     unsigned index;
     struct world_site *parent;
-    struct world_link *up_link; /* to the parent; NULL for the first site */
+    struct world_link *up_link;    /* to the parent; NULL for the first site */
+    struct world_link *probe_link; /* of a node: its second connection upward, mostly to nobody */
     bool up;
     int64_t paused_until;
     int64_t skew;
@@ -171,8 +172,9 @@ struct frame_hook {
 struct world_link {
     struct world *w;
     struct world_site *parent, *child;
-    bool cut, muted, no_hints;
-    bool connected; /* messages flow under `connection` */
+    bool cut, muted, no_hints, probe;
+    uint64_t number; /* that the node gave this connection */
+    bool connected;  /* messages flow under `connection` */
     bool connecting;
     unsigned connection; /* grows at each change */
     unsigned
@@ -190,6 +192,13 @@ struct world_link {
     void *tamper_ctx;
 };
 
+/* What is between two sites, whichever connection it is. */
+struct pair {
+    struct world_site *child, *parent;
+    enum world_between how;
+    struct world_faults faults;
+};
+
 struct world {
     struct world_options opt;
     struct chance chance;
@@ -200,6 +209,8 @@ struct world {
     struct world_site **sites;
     unsigned n_sites;
     uint32_t sessions;
+    struct pair pairs[8];
+    unsigned n_pairs;
     char trace[TRACE_LINES][256];
     uint64_t trace_n, trace_hash;
     char breach[512];
@@ -244,7 +255,8 @@ void link_event(struct world_link *l, struct event *e);
 void link_done(struct world_link *l);
 void links_ask_again(struct world_site *parent);
 void link_close(struct world_site *parent, struct peer child);
-void link_choose(struct world_site *child, unsigned place);
+void link_choose(struct world_site *child, const struct effect *e);
+struct world_link *link_nth(const struct world *w, unsigned i); /* 0 to 2 x sites - 1; NULL: not there */
 struct world_link *link_of_session(struct world_site *parent, uint32_t session);
 
 /* world_hostile.c: false: the frame does not arrive; else e->frame may be another one now */

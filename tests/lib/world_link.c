@@ -11,6 +11,43 @@ static bool hit(struct world *w, unsigned per_mille)
     return per_mille && chance_below(&w->chance, 1000) < per_mille;
 }
 
+struct world_link *link_nth(const struct world *w, unsigned i)
+{
+    struct world_link *l = i < w->n_sites ? w->sites[i]->up_link : w->sites[i - w->n_sites]->probe_link;
+    return l && l->parent ? l : NULL;
+}
+
+static struct pair *pair_of(const struct world_link *l)
+{
+    struct world *w = l->w;
+    for (unsigned i = 0; i < w->n_pairs; i++)
+        if (w->pairs[i].child == l->child && w->pairs[i].parent == l->parent)
+            return &w->pairs[i];
+    return NULL;
+}
+
+static bool is_between(const struct world_link *l, enum world_between how)
+{
+    const struct pair *p = pair_of(l);
+    return p && p->how == how;
+}
+
+static bool is_muted(const struct world_link *l)
+{
+    return l->muted || l->child->up_link->muted || is_between(l, WORLD_HOLE);
+}
+
+static bool is_cut(const struct world_link *l)
+{
+    return l->cut || l->child->up_link->cut || is_between(l, WORLD_CLOSED);
+}
+
+static const struct world_faults *faults_of(const struct world_link *l)
+{
+    const struct pair *p = pair_of(l);
+    return p && p->how == WORLD_FAULTY ? &p->faults : &l->faults;
+}
+
 static void queue_push(struct lane_queue *q, struct event *e)
 {
     if (q->first + q->n == q->cap && q->first) {
@@ -60,11 +97,11 @@ static void depart(struct world_link *l, struct event *e)
     struct world *w = l->w;
     struct world_way *way = &l->ways[e->down];
     int64_t at = w->now + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max);
-    if (hit(w, l->faults.delay))
-        at += chance_between(&w->chance, 0, l->faults.delay_max);
+    if (hit(w, faults_of(l)->delay))
+        at += chance_between(&w->chance, 0, faults_of(l)->delay_max);
     int64_t *last = &way->last_arrival[e->hint][e->lane];
-    if (hit(w, l->faults.reorder))
-        at += chance_between(&w->chance, 0, l->faults.delay_max); /* others may pass it */
+    if (hit(w, faults_of(l)->reorder))
+        at += chance_between(&w->chance, 0, faults_of(l)->delay_max); /* others may pass it */
     else if (at < *last)
         at = *last;
     else
@@ -84,10 +121,10 @@ static void line_next(struct world_link *l, bool down)
             return;
         size_t len = blob_view(e->frame).len;
         way->queued_bytes -= len;
-        if (l->faults.rate) {
+        if (faults_of(l)->rate) {
             way->busy = true;
             struct event *sent = event_new(
-                l->w, EVENT_SENT, l->w->now + (int64_t)((double)len * 1e9 / (double)l->faults.rate));
+                l->w, EVENT_SENT, l->w->now + (int64_t)((double)len * 1e9 / (double)faults_of(l)->rate));
             sent->link = l;
             sent->down = down;
             sent->connection = l->connection;
@@ -101,12 +138,12 @@ void link_send(
     struct world_link *l, bool down, bool hint, const char *topic, uint8_t lane, struct blob *frame)
 {
     struct world *w = l->w;
-    if (!l->connected || l->muted || (hint && l->no_hints) || hit(w, l->faults.drop)) {
+    if (!l->connected || is_muted(l) || (hint && l->no_hints) || hit(w, faults_of(l)->drop)) {
         trace(
             w, down ? l->parent : l->child, "lost on the way %s %s", down ? "to" : "up from", l->child->code);
         return;
     }
-    unsigned copies = hit(w, l->faults.duplicate) ? 2 : 1;
+    unsigned copies = hit(w, faults_of(l)->duplicate) ? 2 : 1;
     for (unsigned i = 0; i < copies; i++) {
         struct event *e = event_new(w, EVENT_ARRIVE, 0);
         e->link = l;
@@ -128,7 +165,7 @@ static struct world_process *end_of(struct world_site *s)
     return s->has_node ? &s->node : &s->worker;
 }
 
-static void tell_end(struct world_link *l, struct world_process *p, bool up, int64_t delay)
+static struct event *tell_end(struct world_link *l, struct world_process *p, bool up, int64_t delay)
 {
     struct event *e = event_new(l->w, EVENT_LINK, l->w->now + delay);
     e->link = l;
@@ -136,8 +173,11 @@ static void tell_end(struct world_link *l, struct world_process *p, bool up, int
     e->life = p->life;
     e->connection = l->connection;
     e->up = up;
-    e->from = p->site == l->child ? (struct peer){PEER_PARENT, 0} : (struct peer){PEER_CHILD, l->session};
+    e->stamp = l->number;
+    e->from =
+        p->site == l->child ? (struct peer){PEER_PARENT, l->probe} : (struct peer){PEER_CHILD, l->session};
     event_push(l->w, e);
+    return e;
 }
 
 void link_drop(struct world_link *l, const char *why, bool tell)
@@ -150,8 +190,8 @@ void link_drop(struct world_link *l, const char *why, bool tell)
     way_clear(&l->ways[0]);
     way_clear(&l->ways[1]);
     if (tell) {
-        tell_end(l, end_of(l->parent), false, DETECT_LATENCY);
-        tell_end(l, end_of(l->child), false, DETECT_LATENCY);
+        (void)tell_end(l, end_of(l->parent), false, DETECT_LATENCY);
+        (void)tell_end(l, end_of(l->child), false, DETECT_LATENCY);
     }
 }
 
@@ -169,17 +209,18 @@ static void connect_later(struct world_link *l, int64_t after)
     l->connecting = true;
     struct event *e = event_new(l->w, EVENT_CONNECT, l->w->now + after);
     e->link = l;
+    e->connection = l->connection;
     event_push(l->w, e);
 }
 
 void link_update(struct world_link *l)
 {
     struct world *w = l->w;
-    bool can =
-        !l->cut && l->parent->up && l->child->up && !l->parent->paused_until && !l->child->paused_until;
+    bool can = l->parent && !is_cut(l) && l->parent->up && l->child->up && !l->parent->paused_until &&
+               !l->child->paused_until;
     if (!can) {
-        link_drop(l, l->cut ? "cut" : "an end is away", true);
-    } else if (!l->connected && !l->connecting && !l->muted) {
+        link_drop(l, is_cut(l) ? "cut" : "an end is away", true);
+    } else if (!l->connected && !l->connecting && !is_muted(l)) {
         connect_later(
             l, CONNECT_LATENCY + chance_between(&w->chance, w->opt.latency_min, w->opt.latency_max));
     }
@@ -199,12 +240,13 @@ static void connect_now(struct world_link *l)
 {
     struct world *w = l->w;
     l->connecting = false;
-    if (!l->parent || l->cut || l->muted || !l->parent->up || !l->child->up || l->parent->paused_until ||
-        l->child->paused_until)
+    if (!l->parent || is_cut(l) || is_muted(l) || !l->parent->up || !l->child->up ||
+        l->parent->paused_until || l->child->paused_until)
         return;
     const char *user = "";
     if (l->parent->has_node && !(user = access_of(l))) {
         trace(w, l->child, "%s does not know its key", l->parent->code);
+        tell_end(l, end_of(l->child), false, IPC_LATENCY)->refused = true;
         connect_later(l, 3 * NS_PER_S);
         return;
     }
@@ -213,15 +255,15 @@ static void connect_now(struct world_link *l)
     l->connection++;
     l->session = ++w->sessions;
     trace(w, l->child, "link to %s up, session %u", l->parent->code, l->session);
-    tell_end(l, end_of(l->parent), true, IPC_LATENCY);
-    tell_end(l, end_of(l->child), true, IPC_LATENCY);
+    (void)tell_end(l, end_of(l->parent), true, IPC_LATENCY);
+    (void)tell_end(l, end_of(l->child), true, IPC_LATENCY);
 }
 
 struct world_link *link_of_session(struct world_site *parent, uint32_t session)
 {
     struct world *w = parent->w;
-    for (unsigned i = 0; i < w->n_sites; i++) {
-        struct world_link *l = w->sites[i]->up_link;
+    for (unsigned i = 0; i < 2 * w->n_sites; i++) {
+        struct world_link *l = link_nth(w, i);
         if (l && l->parent == parent && l->connected && l->session == session)
             return l;
     }
@@ -253,7 +295,9 @@ static void deliver(struct world_link *l, struct event *e)
     if (!e->down)
         in.from = (struct peer){PEER_CHILD, l->session};
     else
-        in.from = (struct peer){e->hint ? PEER_CHILDREN : PEER_PARENT, 0};
+        in.from = (struct peer){e->hint ? PEER_CHILDREN : PEER_PARENT, l->probe};
+    if (e->down && !e->hint && to->has_node)
+        in.command = l->number;
     if (!e->down && to->has_node)
         in.user = view_str(l->user);
     process_give(end_of(to), &in);
@@ -264,7 +308,7 @@ static void arrive(struct world_link *l, struct event *e)
     struct world *w = l->w;
     bool late =
         e->connection == l->last_words && e->down == l->last_words_down && w->now < l->last_words_until;
-    if (!late && (e->connection != l->connection || !l->connected || l->muted))
+    if (!late && (e->connection != l->connection || !l->connected || is_muted(l)))
         return;
     struct frame f;
     unsigned type = frame_parse(blob_view(e->frame), &f) == 0 ? f.type : 0;
@@ -297,16 +341,22 @@ static void arrive(struct world_link *l, struct event *e)
 static void tell_now(struct world_link *l, struct event *e)
 {
     struct world_process *p = e->proc;
-    if (p->site != l->parent && p->site != l->child)
+    if (!p->is_node && p->site != l->parent && p->site != l->child)
         return; /* the child has another parent since, and this one was told */
     if (!p->is_node) {
         if (p->core && !p->starting)
             shim_link(p, l, e->up, e->up ? "" : "link lost");
         return;
     }
-    struct input in = {.kind = INPUT_LINK, .from = e->from, .status = e->up ? 0 : ERR_NETWORK};
+    struct input in = {.kind = INPUT_LINK,
+        .from = e->from,
+        .status = e->up        ? 0
+                  : e->refused ? ERR_KEY
+                               : ERR_NETWORK};
     if (e->from.kind == PEER_CHILD)
         in.user = view_str(l->user);
+    else
+        in.command = e->stamp;
     process_give(p, &in);
 }
 
@@ -323,14 +373,15 @@ void link_event(struct world_link *l, struct event *e)
         arrive(l, e);
         break;
     case EVENT_CONNECT:
-        connect_now(l);
+        if (e->connection == l->connection)
+            connect_now(l);
         break;
     case EVENT_LINK:
         if (e->proc->life == e->life && (!e->up || e->connection == l->connection))
             tell_now(l, e);
         break;
     case EVENT_SILENCE:
-        if (l->muted && e->connection == l->connection && l->connected)
+        if (is_muted(l) && e->connection == l->connection && l->connected)
             link_drop(l, "silent", true);
         break;
     default:
@@ -360,15 +411,25 @@ void link_close(struct world_site *parent, struct peer child)
     }
 }
 
-void link_choose(struct world_site *child, unsigned place)
+void link_choose(struct world_site *child, const struct effect *e)
 {
-    struct world_link *l = child->up_link;
+    char code[32];
+    if (e->to.id && !child->probe_link) {
+        child->probe_link = must(calloc(1, sizeof *child->probe_link));
+        *child->probe_link = (struct world_link){.w = child->w, .child = child, .probe = true};
+    }
+    struct world_link *l = e->to.id ? child->probe_link : child->up_link;
     if (!l)
         return;
     link_drop(l, "connects again", true);
-    const char *code = child->node.type->place(&child->node, place);
-    l->parent = code ? site_find(child->w, code) : NULL;
+    bool named = e->frame && child->node.type->place(blob_view(e->frame), code);
+    l->parent = named ? site_find(child->w, code) : NULL;
+    l->number = e->command;
+    l->connection++;
+    l->connecting = false;
     link_update(l);
+    if (l->parent && !l->parent->up && !is_cut(l) && !is_muted(l)) /* nobody listens there */
+        (void)tell_end(l, end_of(child), false, DETECT_LATENCY);
 }
 
 static struct world_link *find_link(struct world *w, const char *child)
@@ -382,17 +443,58 @@ void world_cut(struct world *w, const char *child)
     struct world_link *l = find_link(w, child);
     l->cut = true;
     link_drop(l, "cut", true);
+    if (l->child->probe_link)
+        link_drop(l->child->probe_link, "cut", true);
 }
 
 void world_heal(struct world *w, const char *child)
 {
-    struct world_link *l = find_link(w, child);
+    struct world_link *l = find_link(w, child), *child_probe = l->child->probe_link;
     l->cut = false;
+    if (child_probe)
+        link_drop(child_probe, "healed", true);
     if (l->muted) { /* what was sent into the hole stays lost; the transport makes a new session */
         l->muted = false;
         link_drop(l, "healed", true);
     }
     link_update(l);
+    if (child_probe)
+        link_update(child_probe);
+}
+
+static void silence_later(struct world_link *l)
+{
+    struct event *e = event_new(l->w, EVENT_SILENCE, l->w->now + SILENCE);
+    e->link = l;
+    e->connection = l->connection;
+    event_push(l->w, e);
+}
+
+void world_between(struct world *w, const char *child, const char *parent, enum world_between how,
+    const struct world_faults *f)
+{
+    struct world_site *c = site_find(w, child), *p = site_find(w, parent);
+    unsigned k = 0;
+    while (k < w->n_pairs && (w->pairs[k].child != c || w->pairs[k].parent != p))
+        k++;
+    if (k == COUNT_OF(w->pairs))
+        abort();
+    if (k == w->n_pairs)
+        w->pairs[w->n_pairs++] = (struct pair){.child = c, .parent = p};
+    bool was_hole = w->pairs[k].how == WORLD_HOLE;
+    w->pairs[k].how = how;
+    w->pairs[k].faults = f ? *f : (struct world_faults){0};
+    trace(w, c, "between it and %s: %d", parent, (int)how);
+    for (unsigned i = 0; i < 2 * w->n_sites; i++) {
+        struct world_link *l = link_nth(w, i);
+        if (!l || l->child != c || l->parent != p)
+            continue;
+        if (how == WORLD_HOLE)
+            silence_later(l);
+        else if (was_hole)
+            link_drop(l, "healed", true);
+        link_update(l);
+    }
 }
 
 void world_move(struct world *w, const char *child, const char *parent)
@@ -426,10 +528,7 @@ void world_mute(struct world *w, const char *child)
         return;
     trace(w, l->child, "mute");
     l->muted = true;
-    struct event *e = event_new(w, EVENT_SILENCE, w->now + SILENCE);
-    e->link = l;
-    e->connection = l->connection;
-    event_push(w, e);
+    silence_later(l);
 }
 
 void world_set_faults(struct world *w, const char *child, const struct world_faults *f)

@@ -80,14 +80,16 @@ static void send_to_child(struct world_site *s, const struct effect *e)
 static void send_on_links(struct world_process *p, const struct effect *e)
 {
     struct world_site *s = p->site;
+    struct world_link *up;
     if (s->lose_send && e->to.kind != PEER_NODE && --s->lose_send == 0) {
         trace(s->w, s, "the send is refused");
         return;
     }
     switch (e->to.kind) {
     case PEER_PARENT:
-        if (s->up_link)
-            link_send(s->up_link, false, false, "", (uint8_t)e->lane, e->frame);
+        up = e->to.id ? s->probe_link : s->up_link;
+        if (up)
+            link_send(up, false, false, "", (uint8_t)e->lane, e->frame);
         break;
     case PEER_CHILD:
         send_to_child(s, e);
@@ -205,7 +207,7 @@ static bool perform(struct world_process *p, const struct effect *e)
         links_ask_again(p->site);
         break;
     case EFFECT_CONNECT:
-        link_choose(p->site, e->timer);
+        link_choose(p->site, e);
         break;
     case EFFECT_CLOSE:
         link_close(p->site, e->to);
@@ -440,8 +442,8 @@ void process_born(struct world_process *p)
 void site_update_links(struct world_site *s)
 {
     struct world *w = s->w;
-    for (unsigned i = 0; i < w->n_sites; i++) {
-        struct world_link *l = w->sites[i]->up_link;
+    for (unsigned i = 0; i < 2 * w->n_sites; i++) {
+        struct world_link *l = link_nth(w, i);
         if (l && (l->parent == s || l->child == s))
             link_update(l);
     }
@@ -474,8 +476,8 @@ void site_crash(struct world_site *s)
         store_crash(s->node.store);
         s->n_access = 0;
     }
-    for (unsigned i = 0; i < s->w->n_sites; i++) {
-        struct world_link *l = s->w->sites[i]->up_link;
+    for (unsigned i = 0; i < 2 * s->w->n_sites; i++) {
+        struct world_link *l = link_nth(s->w, i);
         if (l && (l->parent == s || l->child == s))
             link_crashed(l, s);
     }

@@ -328,7 +328,8 @@ const struct screen view_sync_status = {
                 {"below", "below", FORMAT_COUNT}, {"live", "below_live", FORMAT_COUNT},                      \
                 {"clock", "clock_offset", FORMAT_SIGNED}, {"tier", "tier", FORMAT_TEXT},                     \
                 {"version", "version", FORMAT_TEXT},                                                         \
-                {"cause", "cause", FORMAT_TEXT, FIELD_KEEP | FIELD_MAYBE}),                                  \
+                {"cause", "cause", FORMAT_TEXT, FIELD_KEEP | FIELD_MAYBE},                                   \
+                {"via", "via", FORMAT_TEXT, FIELD_MAYBE}),                                                   \
             "no sites\n"                                                                                     \
     }
 static const struct section tree_section = TREE_SECTION;

@@ -217,7 +217,8 @@ static void test_removed_site_is_refused_at_once(void **state)
     assert_int_equal(0, sessions(p01));
     assert_null(pump_user(&p, p01, p.nodes[b11].keys.link.public));
     assert_int_equal(1, p.nodes[p01].drops);
-    assert_string_equal("wait", uplink(b11));
+    pump_run(&p, NS_PER_S); /* CEN hears of the removal too */
+    assert_string_not_equal("live", uplink(b11));
     assert_true(pump_event(&p, b11, "parent.refused"));
     /* its connection is still there: every frame on it is refused, also a hello */
     Sitetree__HeadGet get = SITETREE__HEAD_GET__INIT;

@@ -73,7 +73,9 @@ static void send_effect(struct pump *p, int i, const struct effect *e)
     case PEER_PARENT:
         x->bytes_up += blob_view(e->frame).len;
         x->frames_up++;
-        if (x->parent >= 0 && !x->cut)
+        if (e->to.id == PROBE && x->probe >= 0)
+            enqueue(p, i, x->probe, (struct peer){PEER_CHILD, x->probe_session}, e->frame);
+        else if (x->parent >= 0 && !x->cut)
             enqueue(p, i, x->parent, (struct peer){PEER_CHILD, x->session}, e->frame);
         break;
     case PEER_CHILD:
@@ -81,6 +83,9 @@ static void send_effect(struct pump *p, int i, const struct effect *e)
             if (p->nodes[k].parent == i && p->nodes[k].session == e->to.id) {
                 if (!p->nodes[k].cut)
                     enqueue(p, i, (int)k, (struct peer){PEER_PARENT, 0}, e->frame);
+                return;
+            } else if (p->nodes[k].probe == i && p->nodes[k].probe_session == e->to.id) {
+                enqueue(p, i, (int)k, (struct peer){PEER_PARENT, PROBE}, e->frame);
                 return;
             }
         blob_free(p->stray);
@@ -96,6 +101,24 @@ static void send_effect(struct pump *p, int i, const struct effect *e)
     case PEER_NODE:
         abort();
     }
+}
+
+static void connect_effect(struct pump *p, struct pump_node *x, const struct effect *e)
+{
+    struct node_place place;
+    int to = -1;
+    if (e->frame && place_of_blob(blob_view(e->frame), &place) == 0)
+        for (unsigned k = 0; k < p->n; k++)
+            if (strcmp(p->nodes[k].opt.site.s, place.code.s) == 0)
+                to = (int)k;
+    if (e->to.id == PROBE) {
+        x->probe = to;
+        x->probe_session = ++p->next_session;
+        return;
+    }
+    x->parent = to;
+    x->session = ++p->next_session;
+    x->connects++;
 }
 
 static void perform(struct pump *p, int i, const struct effect *e)
@@ -119,8 +142,7 @@ static void perform(struct pump *p, int i, const struct effect *e)
         door_set(x, blob_view(e->frame).data, e->topic);
         break;
     case EFFECT_CONNECT:
-        x->session = ++p->next_session;
-        x->connects++;
+        connect_effect(p, x, e);
         break;
     case EFFECT_DROP_LINKS:
         x->drops++;
@@ -270,7 +292,7 @@ void pump_restart(struct pump *p, int i)
 static struct pump_node *add(struct pump *p, const char *code)
 {
     struct pump_node *x = &p->nodes[p->n++];
-    *x = (struct pump_node){.parent = -1};
+    *x = (struct pump_node){.parent = -1, .probe = -1};
     node_options_default(&x->opt);
     snprintf(x->opt.site.s, sizeof x->opt.site.s, "%s", code);
     x->opt.hierarchy = p->hierarchy;
@@ -350,6 +372,12 @@ int pump_join(struct pump *p, int parent, const char *code, const char *tier)
     x->parent = parent;
     start(p, i);
     return i;
+}
+
+void pump_link(struct pump *p, int i, uint32_t which, int status, uint64_t number)
+{
+    struct input in = {.kind = INPUT_LINK, .from = {PEER_PARENT, which}, .status = status, .command = number};
+    must(pump_input(p, i, &in));
 }
 
 void pump_ready(struct pump *p, int i)

@@ -23,7 +23,9 @@ struct pump_node {
     struct buf chain;
     int parent;       /* index, -1: none */
     uint32_t session; /* number of its connection at the parent */
-    bool cut;         /* frames from and to the parent are lost */
+    int probe;        /* the same of its second connection upward; -1: none */
+    uint32_t probe_session;
+    bool cut; /* frames from and to the parent are lost */
     struct mono timers[TIMER_COUNT];
     struct {
         uint8_t key[32];
@@ -79,6 +81,9 @@ void pump_status(struct pump *p, int i, uint64_t generation, const char *state, 
 void pump_told(struct pump *p, int i, uint64_t generation, const char *state, const char *cause,
     void (*more)(Sitetree__WorkerStatus *m));
 void pump_ready(struct pump *p, int i); /* its worker is there */
+/* What the transport of node i tells of its connection upward (PROBE: the second one); number 0: of the one
+ * of now. */
+void pump_link(struct pump *p, int i, uint32_t which, int status, uint64_t number);
 /* Whether an event of this name is in the log of node i. */
 bool pump_event(struct pump *p, int i, const char *name);
 const char *pump_user(struct pump *p, int i, const uint8_t key[32]); /* NULL: the door is closed */
