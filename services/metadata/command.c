@@ -237,6 +237,27 @@ static int recall(struct metadata *m, struct peer caller, uint64_t command, json
     return rc ? rc : op.id.err ? -ENOMEM : origin_op(m, op);
 }
 
+static int plan(struct metadata *m, struct peer caller, uint64_t command, json_t *args)
+{
+    const char *id = arg_text(args, "recall");
+    json_t *data = NULL;
+    int exit = 0;
+    if (!m->central)
+        return not_central(m, "a run is planned");
+    if (!id)
+        return run_plan(m, caller, command, args);
+    json_t *show = json_pack("{s:s}", "id", id);
+    int rc = query_command(m, "update.show", show, &data, &exit); /* there is no such update */
+    json_decref(show);
+    json_decref(data);
+    data = NULL;
+    if (!rc)
+        rc = origin_plan_recall(m, id, &data, &exit);
+    if (!rc)
+        command_reply(m, caller, command, "plan", data, exit);
+    return rc;
+}
+
 static int run_command(
     struct metadata *m, struct peer caller, uint64_t command, const char *name, json_t *args)
 {
@@ -249,7 +270,7 @@ static int run_command(
     else if (strcmp(name, "sync.approve") == 0 || strcmp(name, "sync.reject") == 0)
         rc = sync_decide(m, args, strcmp(name, "sync.approve") == 0, &data);
     else if (strcmp(name, "plan") == 0)
-        return m->central ? run_plan(m, caller, command, args) : not_central(m, "a run is planned");
+        return plan(m, caller, command, args);
     else if (strcmp(name, "epoch.open") == 0)
         return m->central ? origin_epoch(m, caller, command) : not_central(m, "an epoch is opened");
     else if (strcmp(name, "repair") == 0)

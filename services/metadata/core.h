@@ -62,7 +62,7 @@ struct scope {
     uint64_t deltas_missing_to; /* the newest delta still missing; 0: none */
     struct hash delta_expect;   /* what its hash must be */
     bool deltas_asked;
-    bool staged;  /* pages were fetched that no applied head may reach: kept in the store too */
+    bool staged;         /* pages were fetched that no applied head may reach: kept in the store too */
     uint64_t floor_from; /* of floor.c: the serial at the oldest generation that can still catch up */
     bool floor_seen;
     bool careful; /* own pages are not to be trusted: look at each, never fetch whole subtrees */
@@ -168,7 +168,7 @@ struct draft {
     size_t ops;           /* how many of m->ops are in it */
     uint64_t run;         /* number of the run that made it; 0: none */
     bool urgent, new_epoch, changes;
-    uint64_t bytes; /* that the pages and deltas will take on a link */
+    uint64_t bytes, pages; /* that the pages and deltas will take on a link, and how many pages */
 };
 
 /* A change that an operator asked for one by one (update publish, expire, remove). Answered when it is
@@ -398,6 +398,7 @@ int walk_on_reply(struct metadata *m, struct request *r, const struct frame *f) 
 int serve_head(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
 int serve_deltas(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
 int serve_pages(struct metadata *m, struct peer child, const struct frame *f) MUST_CHECK;
+bool serve_fits_hint(size_t n_deltas, uint64_t bytes);                    /* of the deltas, compressed */
 void serve_topic(const struct head *h, const char *scope, char out[200]); /* scope NULL: its first */
 void serve_refuse(struct metadata *m, struct peer to, uint64_t request, int code);
 /* Publishes the applied head, with these deltas where they are small enough. */
@@ -446,6 +447,7 @@ bool filter_match(json_t *filter, const struct source_item *item);
 int origin_view(
     struct metadata *m, struct run *run) MUST_CHECK; /* makes m->draft, or leaves it NULL: nothing changed */
 int origin_plan(struct metadata *m, struct run *run, json_t **ret_data, int *ret_exit) MUST_CHECK;
+int origin_plan_recall(struct metadata *m, const char *id, json_t **ret_data, int *ret_exit) MUST_CHECK;
 int origin_epoch(struct metadata *m, struct peer caller,
     uint64_t command) MUST_CHECK;                /* the same catalogue in a new epoch */
 int origin_renew(struct metadata *m) MUST_CHECK; /* the same catalogue under a fresh head */

@@ -163,6 +163,7 @@ static int add_step(
     if (rc)
         return rc;
     d->bytes += delta ? packed.len : t.bytes_written;
+    d->pages += delta ? 0 : t.pages_written;
     e->serial++;
     e->tree = now;
     if (!delta) { /* who is behind this walks */

@@ -18,6 +18,9 @@ bool origin_due(const struct metadata *m); /* the head is to be signed anew */
 int origin_compare(
     struct metadata *m, struct run *run, struct edits *edits, const char **ret_lost) MUST_CHECK;
 void edits_free_all(struct edits *edits, size_t n);
-/* ops.c: the first n changes are published, or given up. */
+/* ops.c: expires the update in every scope that has it, and puts it to the recalls of the head. *ret_done
+ * false: it is nowhere, or among them already. */
+int ops_recall(struct metadata *m, struct draft *d, struct view id, bool *ret_done) MUST_CHECK;
+/* The first n changes are published, or given up. */
 void ops_answer(struct metadata *m, size_t n);
 void ops_fail(struct metadata *m, size_t n, int code);

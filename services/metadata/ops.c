@@ -100,13 +100,12 @@ static int op_edit(struct metadata *m, struct op *op, struct edits *edits, struc
     return edits_add(edits, one);
 }
 
-/* In every scope that has it, and in the recalls of the head. Nothing where it is among them already. */
-static int op_recall(struct metadata *m, struct draft *d, struct op *op)
+int ops_recall(struct metadata *m, struct draft *d, struct view id, bool *ret_done)
 {
-    struct view id = buf_view(&op->id);
+    bool found = false;
+    *ret_done = false;
     if (recall_find(d->head, id))
         return 0;
-    bool found = false;
     for (size_t i = 0; i < d->head->n_scopes; i++) {
         struct record r;
         struct edits edits = {0};
@@ -130,12 +129,21 @@ static int op_recall(struct metadata *m, struct draft *d, struct op *op)
         if (rc)
             return rc;
     }
-    if (found) {
-        meta_put(m->txn, meta_of("hold", id).s, view_str("expire"));
+    if (found)
         draft_recall(d, id, m->wall);
+    *ret_done = found;
+    return 0;
+}
+
+static int op_recall(struct metadata *m, struct draft *d, struct op *op)
+{
+    bool done;
+    int rc = ops_recall(m, d, buf_view(&op->id), &done);
+    if (!rc && done) {
+        meta_put(m->txn, meta_of("hold", buf_view(&op->id)).s, view_str("expire"));
         d->changes = true;
     }
-    return 0;
+    return rc;
 }
 
 /* What one command asked for. */

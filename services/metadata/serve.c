@@ -6,6 +6,7 @@
 #include "services/metadata/core.h"
 
 #define INLINE_MAX (32u * 1024u)
+#define INLINE_MOST 64u /* deltas */
 #define PAGES_MOST 2048u
 
 void serve_refuse(struct metadata *m, struct peer to, uint64_t request, int code)
@@ -234,6 +235,11 @@ void serve_topic(const struct head *h, const char *scope, char out[200])
     snprintf(out, 200, "metadata/%s", scope ? scope : h->n_scopes ? h->scopes[0].name : "-");
 }
 
+bool serve_fits_hint(size_t n_deltas, uint64_t bytes)
+{
+    return n_deltas <= INLINE_MOST && bytes <= INLINE_MAX;
+}
+
 void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n, bool urgent)
 {
     AUTO_ARENA a;
@@ -244,7 +250,7 @@ void serve_publish(struct metadata *m, const struct hint_delta *deltas, size_t n
     hint.head = MESSAGE_UNPACK(&a, blob_view(m->applied->bytes), 4u * 1024u * 1024u, head_bytes, &rc);
     if (!hint.head)
         return;
-    Sitetree__DeltaBytes list[64], *refs[COUNT_OF(list)];
+    Sitetree__DeltaBytes list[INLINE_MOST], *refs[COUNT_OF(list)];
     size_t bytes = 0, k = 0;
     bool fits = n <= COUNT_OF(list);
     for (size_t i = 0; fits && i < n; i++) {

@@ -192,6 +192,7 @@ struct world_shown world_shown(struct world *w, const char *code, bool deep);
 bool world_seen(struct world *w, uint64_t generation, struct world_shown *ret_shown);
 struct world_counts {
     uint64_t frames, bytes;      /* given to this site's worker from its parent, both lanes */
+    uint64_t catalogue_bytes;    /* of those: heads, hints, deltas, pages */
     uint64_t by_type[80];        /* of those, by frame type */
     uint64_t sent_up[80];        /* sent by it to its parent, by type */
     uint64_t pages, pages_twice; /* pages that arrived; of those, such as it had committed before (P7) */

@@ -388,6 +388,9 @@ void process_give(struct world_process *p, const struct input *in)
             p->site->counts.bytes += in->body.len;
             if (f.type < COUNT_OF(p->site->counts.by_type))
                 p->site->counts.by_type[f.type]++;
+            if (f.type == FRAME_HEAD || f.type == FRAME_HINT || f.type == FRAME_DELTA_REPLY ||
+                f.type == FRAME_PAGE_REPLY)
+                p->site->counts.catalogue_bytes += in->body.len;
         }
     } else {
         static const char *const words[] = {"start", "frame", "timer", "command", "job", "link", "gone"};

@@ -91,7 +91,7 @@ static void s031_plan_tells_and_changes_nothing(void **state)
     assert_int_equal(json_integer_value(json_object_get(scope, "add")), 7);
     assert_int_equal(json_integer_value(json_object_get(scope, "change")), 5);
     assert_int_equal(json_integer_value(json_object_get(scope, "expire")), 3);
-    json_int_t bytes = json_integer_value(json_object_get(data, "bytes"));
+    json_int_t bytes = json_integer_value(json_object_get(scope, "bytes"));
     json_decref(answer);
     struct world_shown after = world_shown(w, "CEN", true);
     assert_true(hash_eq(&before.root, &after.root) && hash_eq(&before.content, &after.content));

@@ -192,10 +192,15 @@ const struct command commands[] = {
     {"verify", NULL, {SITE_OR_OWN}, OPT(OPT_VERIFY_ALL) | OPT(OPT_DEEP), COMMAND_NOT_FINE | COMMAND_LONG,
         "verify", "verify", &view_verify, NULL,
         "compute the root from what is stored, and compare it with the signed one", NULL},
-    {"plan", NULL, {{0}}, OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES),
+    {"plan", NULL, {{0}},
+        OPT(OPT_PRODUCTS) | OPT(OPT_CLASSIFICATIONS) | OPT(OPT_ARCHITECTURES) | OPT(OPT_RECALL),
         COMMAND_NOT_FINE | COMMAND_LONG, "plan", "plan", &view_plan, NULL,
-        "what a full run would change, with the filter of now or another one",
-        "Reads the upstreams and changes nothing. Exit 3 when the run would change something."},
+        "what a full run would change and each site take in, with the filter of now or another one",
+        "Reads the upstreams and changes nothing. With --recall it is about the recall of one update. Exit 3 "
+        "when "
+        "something would change. Bytes are those on the link of each site; backlog is what a site is behind "
+        "by "
+        "and takes in first."},
     {"repair", NULL, {{0}}, OPT(OPT_DRY_RUN), COMMAND_CHANGES | COMMAND_NOT_FINE | COMMAND_LONG, "repair",
         "repair", &view_repair, NULL, "fetch pages again whose bytes do not match their hash",
         "Reads and hashes everything that is stored; the site goes on serving meanwhile."},

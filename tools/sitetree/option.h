@@ -82,6 +82,7 @@ enum option_kind {
         "events from this time on: 1h ago as 1h, or 2026-11-20T06:00:00Z")                                   \
     X(OPT_VERIFY_ALL, "all", 0, OPTION_FLAG, "", "all", "compare the report of every site as well")          \
     X(OPT_DEEP, "deep", 0, OPTION_FLAG, "", "deep", "read and hash every stored record again")               \
+    X(OPT_RECALL, "recall", 0, OPTION_TEXT, "ID", "recall", "what the recall of this update would move")     \
     X(OPT_SITES, "sites", 0, OPTION_NUMBER, "N", NULL, "number of sites, 2 to 200; 7 without it")            \
     X(OPT_OFFLINE, "offline", 0, OPTION_FLAG, "", NULL, "a small repository made on the spot, no network")   \
     X(OPT_WITH_ROOT_KEY, "with-root-key", 0, OPTION_FLAG, "", NULL,                                          \

@@ -203,6 +203,9 @@ const struct screen view_plan = {
                  {"change", "change", FORMAT_COUNT}, {"expire", "expire", FORMAT_COUNT},
                  {"remove", "remove", FORMAT_COUNT}, {"items", "items", FORMAT_COUNT, FIELD_KEEP},
                  {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}),
+        TABLE("sites", NULL, {"site", "site", FORMAT_TEXT}, {"items", "items", FORMAT_COUNT},
+            {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}, {"backlog", "backlog", FORMAT_BYTES},
+            {"generation", "generation", FORMAT_NUMBER}, {"heard", "heard", FORMAT_YES}),
         RECORD("", {"items", "items", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
             {"waits for approval", "guarded", FORMAT_YES}, {"because", "guard", FORMAT_TEXT, FIELD_MAYBE}))};
 

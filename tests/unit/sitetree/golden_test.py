@@ -29,6 +29,7 @@ WORDS = {"site invite": ["P03"], "site revoke": ["i-17"], "site remove": ["P02",
          "update publish": ["{dir}/update.json"], "catalogue search": ["openssl"], "sync show": ["r-8812"], "sync approve": ["r-9"], "sync reject": ["r-9"],
          "recall": ["deb/openssl/3.0.15-1~deb12u1/amd64"], "explain": ["B21"], "wait": ["CEN", "P01", "--for", "current", "--timeout", "1h"]}
 VARIANTS = {
+    "plan": [["--recall", "deb/openssl/3.0.15-1~deb12u1/amd64"]],
     "recall": [[], ["list"], ["deb/openssl/3.0.15-1~deb12u1/amd64", "--wait", "--timeout", "300ms"]],
     "tree": [["--problems"], ["--depth", "1"]],
     "links": [["--sort", "rtt"]],
