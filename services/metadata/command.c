@@ -300,10 +300,17 @@ static int run_command(
 
 int command_run(struct metadata *m, struct peer caller, uint64_t command, struct view text)
 {
-    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL);
+    json_t *j = json_loadb((const char *)text.data, text.len, 0, NULL), *given = json_object_get(j, "args");
+    json_t *args = given ? json_incref(given) : json_object();
     const char *name = arg_text(j, "command");
-    int rc = name ? run_command(m, caller, command, name, json_object_get(j, "args"))
-                  : err_fail(ERR_USAGE, "not a command");
+    int rc;
+    if (!args)
+        rc = -ENOMEM;
+    else if (!name || !json_is_object(args))
+        rc = err_fail(ERR_USAGE, "not a command with an object of arguments");
+    else
+        rc = run_command(m, caller, command, name, args);
+    json_decref(args);
     json_decref(j);
     if (rc == -ENOMEM || store_txn_error(m->txn))
         return rc;

@@ -117,7 +117,11 @@ int origin_plan(struct metadata *m, struct run *run, json_t **ret_data, int *ret
     *ret_exit = items ? 3 : 0;
     if (d && rc != -ENOMEM && !store_txn_error(m->txn)) {
         int undone = undo_plan(m, d);
-        rc = rc ? rc : undone;
+        if (undone && !rc) {
+            json_decref(*ret_data);
+            *ret_data = NULL;
+            rc = undone;
+        }
     }
     draft_drop(m);
     edits_free_all(edits, run->n_sets);

@@ -73,5 +73,9 @@ int source_split(json_t *config, json_t **ret_list) MUST_CHECK;
  * usually /etc/apt), as a JSON list of configs for `upstream add`, one per suite and component; architecture
  * as dpkg prints it. Only deb (not deb-src) entries that name a keyring or fall under trusted.gpg.d. */
 int apt_system_sources(const char *dir, json_t **ret_list) MUST_CHECK;
+/* The same for the text of one file (altered), appended to a JSON list; dir as above, for its keyrings.
+ * ERR_MALFORMED, ERR_TOO_LARGE, -ENOMEM. */
+int apt_sources_take(
+    const char *dir, const char *architecture, bool deb822, struct buf *text, json_t *into) MUST_CHECK;
 /* One update as JSON (docs/control.md, update.publish) to key and packed value; ERR_USAGE names the field. */
 int update_from_json(json_t *j, const char *publisher, struct source_set *into) MUST_CHECK;

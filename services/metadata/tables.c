@@ -66,8 +66,8 @@ struct page_key key_page(uint32_t scope, struct place place, const struct hash *
 
 int key_page_split(struct view key, uint32_t *ret_scope, struct place *ret_place, struct hash *ret_hash)
 {
-    if (key.len != PAGE_KEY_LEN)
-        return err_fail(ERR_CORRUPT, "page key of %zu bytes", key.len);
+    if (key.len != PAGE_KEY_LEN || key.data[12] > PLACE_MAX)
+        return err_fail(ERR_CORRUPT, "not the key of a page");
     struct reader r = reader_of(key);
     *ret_scope = read_be32(&r);
     memcpy(ret_place->path, key.data + 4, 8);

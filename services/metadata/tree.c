@@ -68,7 +68,8 @@ int change_sort(struct change *changes, size_t *n)
             m--;
         sorted[m++] = *order[i].c;
     }
-    memcpy(changes, sorted, m * sizeof *sorted);
+    if (m)
+        memcpy(changes, sorted, m * sizeof *sorted);
     free(sorted);
     free(order);
     *n = m;

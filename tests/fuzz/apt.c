@@ -1,9 +1,11 @@
 /* What strangers' repositories and operators' files hold. The first byte chooses the reader, the rest is the
  * text. Whatever is read lies inside the input, and what is refused says why. */
 #include "services/metadata/source.h"
+#include "services/metadata/upstream/apt_config.h"
 #include "services/metadata/upstream/apt_keyring.h"
 #include "services/metadata/upstream/apt_release.h"
 #include "services/metadata/upstream/apt_stanza.h"
+#include "services/metadata/upstream/apt_verify.h"
 #include "tests/fuzz/target.h"
 
 static void inside(struct view part, struct view a, struct view b)
@@ -72,6 +74,56 @@ static void update(struct view v)
     json_decref(j);
 }
 
+/* What `upstream add` stores: split into one config a scope, each of which is read or refused. */
+static void upstream(struct view v)
+{
+    json_t *j = json_loadb((const char *)v.data, v.len, JSON_REJECT_DUPLICATES, NULL), *list = NULL, *one;
+    size_t i;
+    struct apt_config c;
+    if (json_is_object(j) && source_split(j, &list) == 0)
+        json_array_foreach(list, i, one) if (apt_config_parse(one, false, NULL, &c) == 0)
+            PROMISE(c.uri && c.uri[0] && c.suite && c.suite[0] && c.component && c.keyring);
+    json_decref(list);
+    json_decref(j);
+}
+
+static void sources(struct view v, bool deb822)
+{
+    json_t *list = json_array(), *one;
+    size_t i;
+    struct apt_config c;
+    AUTO_BUF text = {0};
+    buf_append_view(&text, v);
+    PROMISE(list != NULL && text.err == 0);
+    int rc = apt_sources_take("/nowhere", "amd64", deb822, &text, list);
+    PROMISE(rc == 0 || rc == ERR_MALFORMED || rc == ERR_TOO_LARGE);
+    json_array_foreach(list, i, one)
+    {
+        json_t *parts = NULL;
+        PROMISE(json_string_value(json_object_get(one, "name")) &&
+                json_string_value(json_object_get(one, "uri")));
+        if (source_split(one, &parts) == 0)
+            (void)!apt_config_parse(json_array_get(parts, 0), false, NULL, &c);
+        json_decref(parts);
+    }
+    json_decref(list);
+}
+
+static void verdict(struct view v)
+{
+    static const struct apt_trust any = {.keyring = "/k"},
+                                  one = {.keyring = "/k",
+                                      .fingerprints = "0123456789ABCDEF0123456789ABCDEF01234567"};
+    for (int i = 0; i < 2; i++) {
+        AUTO_BUF status = {0};
+        char signer[80] = "";
+        buf_append_view(&status, v);
+        int rc = apt_verify_judge(i ? &one : &any, "InRelease", &status, signer);
+        PROMISE(rc == 0 || (rc == ERR_UPSTREAM_SIGNATURE && err_text(rc)[0]));
+        PROMISE(rc != 0 || memmem(v.data, v.len, signer, strlen(signer)));
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len == 0)
@@ -90,6 +142,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         break;
     case 'u':
         update(v);
+        break;
+    case 'c':
+        upstream(v);
+        break;
+    case 'l':
+    case 'd':
+        sources(v, data[0] == 'd');
+        break;
+    case 'f':
+        (void)!apt_verify_form("InRelease", v);
+        break;
+    case 'g':
+        verdict(v);
         break;
     case 'k':
         (void)!armor_decode(v, &keys);

@@ -266,7 +266,7 @@ static int take_line(struct gathering *g, uint8_t *line, size_t len)
 
 static int take_list(struct gathering *g, struct buf *b)
 {
-    uint8_t *p = b->data, *end = p + b->len;
+    uint8_t *p = b->data, *end = b->len ? p + b->len : p;
     int rc = 0;
     while (p < end && !rc) {
         uint8_t *nl = memchr(p, '\n', (size_t)(end - p));
@@ -340,6 +340,20 @@ static int take_deb822(struct gathering *g, struct buf *b)
     return rc == ERR_NOT_FOUND ? 0 : rc;
 }
 
+static int take_text(struct gathering *g, bool deb822, struct buf *b)
+{
+    if (!text_is_clean(buf_view(b)))
+        return err_fail(ERR_MALFORMED, "not clean text");
+    return deb822 ? take_deb822(g, b) : take_list(g, b);
+}
+
+int apt_sources_take(const char *dir, const char *architecture, bool deb822, struct buf *text, json_t *into)
+{
+    struct gathering g = {.dir = dir, .list = into};
+    snprintf(g.architecture, sizeof g.architecture, "%s", architecture);
+    return take_text(&g, deb822, text);
+}
+
 static int take_file(struct gathering *g, const char *path)
 {
     AUTO_BUF b = {0};
@@ -347,10 +361,7 @@ static int take_file(struct gathering *g, const char *path)
     int rc = file_read_whole(path, SOURCES_MAX, &b);
     if (rc)
         return rc;
-    if (!text_is_clean(buf_view(&b)))
-        rc = err_fail(ERR_MALFORMED, "not clean text");
-    else
-        rc = dot && strcmp(dot, ".sources") == 0 ? take_deb822(g, &b) : take_list(g, &b);
+    rc = take_text(g, dot && strcmp(dot, ".sources") == 0, &b);
     return rc ? err_wrap(rc == ERR_MALFORMED ? err_fail(ERR_CONFIG, "%s", err_text(rc)) : rc, "%s", path) : 0;
 }
 

@@ -21,7 +21,7 @@ int apt_keyring_check(const char *keyring)
 
 /* A clear-signed file must be one message and nothing besides: what stands outside the signed part would
  * otherwise look as if it were vouched for. */
-static int check_form(const char *label, struct view v)
+int apt_verify_form(const char *label, struct view v)
 {
     static const char begin[] = "-----BEGIN PGP SIGNED MESSAGE-----",
                       sign[] = "-----BEGIN PGP SIGNATURE-----", end[] = "-----END PGP SIGNATURE-----";
@@ -114,8 +114,7 @@ static void on_status(const struct apt_trust *t, const char *line, struct verdic
     }
 }
 
-static int judge(
-    const struct apt_trust *t, const char *label, struct buf *status, struct verdict *ret_verdict)
+int apt_verify_judge(const struct apt_trust *t, const char *label, struct buf *status, char ret_signer[80])
 {
     struct verdict v = {0};
     buf_u8(status, 0);
@@ -126,7 +125,7 @@ static int judge(
         if (strncmp(line, "[GNUPG:] ", 9) == 0)
             on_status(t, line + 9, &v);
     if (v.good && !v.bad) {
-        *ret_verdict = v;
+        memcpy(ret_signer, v.signer, sizeof v.signer);
         return 0;
     }
     if (v.reason[0])
@@ -173,12 +172,12 @@ int apt_verify(const struct apt_trust *t, const char *label, const char *file, c
     AUTO_BUF content = {0};
     char output[4096];
     struct keyrings k;
-    struct verdict v;
+    char signer[80];
     if (snprintf(output, sizeof output, "%s/signed-text", t->dir) >= (int)sizeof output)
         return err_fail(-ENAMETOOLONG, "%s: name too long", t->dir);
     int rc = file_read_whole(file, RELEASE_MAX, &content);
     if (!rc && !signature)
-        rc = check_form(label, buf_view(&content));
+        rc = apt_verify_form(label, buf_view(&content));
     if (rc)
         return rc;
     if ((rc = keyrings_open(t->keyring, t->dir, &k)))
@@ -187,13 +186,13 @@ int apt_verify(const struct apt_trust *t, const char *label, const char *file, c
     rc = run_gpgv(t, &k, output, file, signature, &status);
     keyrings_done(&k);
     if (!rc)
-        rc = judge(t, label, &status, &v);
+        rc = apt_verify_judge(t, label, &status, signer);
     if (!rc && !signature)
         rc = file_read_whole(output, RELEASE_MAX, &content);
     unlink(output);
     if (rc)
         return rc;
-    memcpy(ret_signer, v.signer, sizeof v.signer);
+    memcpy(ret_signer, signer, sizeof signer);
     buf_done(ret_text);
     *ret_text = content;
     content = (struct buf){0};

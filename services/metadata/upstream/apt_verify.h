@@ -20,3 +20,11 @@ int apt_verify(const struct apt_trust *t, const char *label, const char *file, c
     struct buf *ret_text, char ret_signer[80]) MUST_CHECK;
 /* ERR_USAGE when a part of the keyring list is not there or not readable. */
 int apt_keyring_check(const char *keyring) MUST_CHECK;
+
+/* The parts of it that read what others wrote, for tests. A file that apt_verify would hand to gpgv as
+ * clear-signed: one message and nothing besides; ERR_UPSTREAM_SIGNATURE. */
+int apt_verify_form(const char *label, struct view file) MUST_CHECK;
+/* What the status lines of gpgv say (status is altered): the fingerprint of the first key that counts, or
+ * ERR_UPSTREAM_SIGNATURE. */
+int apt_verify_judge(
+    const struct apt_trust *t, const char *label, struct buf *status, char ret_signer[80]) MUST_CHECK;
