@@ -130,3 +130,50 @@ int folder_sync(const char *dir)
     }
     return 0;
 }
+
+/* One of the few names in a store's folder. */
+static int name_path(const char *dir, const char *name, char ret_path[4096])
+{
+    return snprintf(ret_path, 4096, "%s/%s", dir, name) < 4096 ? 0 : -ENAMETOOLONG;
+}
+
+static int remove_name(const char *dir, const char *name)
+{
+    char path[4096];
+    int rc = name_path(dir, name, path);
+    if (rc)
+        return rc;
+    return unlink(path) == 0 || errno == ENOENT ? 0 : err_fail(-errno, "store %s: %s", path, strerror(errno));
+}
+
+int folder_clear(const char *dir)
+{
+    char path[4096];
+    struct stat st;
+    int rc = name_path(dir, "unfinished", path);
+    if (rc || lstat(path, &st) != 0)
+        return rc;
+    rc = remove_name(dir, "data.mdb");
+    return rc ? rc : remove_name(dir, "lock.mdb");
+}
+
+int folder_begin(const char *dir)
+{
+    char path[4096];
+    int rc = name_path(dir, "unfinished", path);
+    if (rc)
+        return rc;
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_fail(-errno, "store %s: %s", path, strerror(errno));
+    close(fd);
+    return folder_sync(dir);
+}
+
+int folder_finish(const char *dir)
+{
+    int rc = folder_sync(dir); /* the store's name, before it counts */
+    if (!rc)
+        rc = remove_name(dir, "unfinished");
+    return rc ? rc : folder_sync(dir);
+}

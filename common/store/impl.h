@@ -62,5 +62,11 @@ static inline uint64_t store_put_limit(uint64_t limit)
 int folder_open(const char *dir, bool read_only, int *ret_lock_fd) MUST_CHECK;
 /* Before LMDB opens name by its path: absent, or a plain file of ours, made 0600. *ret_there. */
 int folder_check_file(const char *dir, const char *name, bool *ret_there) MUST_CHECK;
+/* A store that is being made has a file "unfinished" beside it, durable before the store's own file is there
+ * and durably gone before anything is committed to it: what a crash leaves of its first pages is no store
+ * yet. folder_clear takes that away (and does nothing to a finished one). */
+int folder_clear(const char *dir) MUST_CHECK;
+int folder_begin(const char *dir) MUST_CHECK;
+int folder_finish(const char *dir) MUST_CHECK;
 /* Makes the names in dir, and dir's own name, durable. */
 int folder_sync(const char *dir) MUST_CHECK;

@@ -376,10 +376,15 @@ int store_open_lmdb(const char *dir, const struct store_options *opt, struct sto
     s->lock_fd = -1;
     bool data = false, lock = false;
     int rc = folder_open(dir, opt->read_only, &s->lock_fd);
+    if (!rc && !opt->read_only)
+        rc = folder_clear(dir);
     if (!rc)
         rc = folder_check_file(dir, "data.mdb", &data);
     if (!rc)
         rc = folder_check_file(dir, "lock.mdb", &lock);
+    bool new = !data && !opt->read_only && !opt->no_sync;
+    if (!rc && new)
+        rc = folder_begin(dir);
     if (!rc) {
         rc = open_env(s, dir, opt);
         if (rc) {
@@ -387,8 +392,8 @@ int store_open_lmdb(const char *dir, const struct store_options *opt, struct sto
             rc = err_wrap(rc == ERR_NOT_FOUND ? ERR_CORRUPT : rc, "%s", dir);
         }
     }
-    if (!rc && !data && !opt->no_sync)
-        rc = folder_sync(dir);
+    if (!rc && new)
+        rc = folder_finish(dir);
     if (rc) {
         lmdb_close(&s->base);
         return rc;

@@ -195,7 +195,7 @@ static int verify_leaf(
     if (hashes->err)
         return hashes->err;
     struct hash h;
-    leaf_hash(salt, p, (const void *)(hashes->data + first), n, &h);
+    leaf_hash(salt, p, n ? (const void *)(hashes->data + first) : NULL, n, &h);
     if (!hash_eq(&h, &want->hash) || n != want->count)
         return err_fail(ERR_ROOT, "leaf page is another than the signed one");
     return 0;

@@ -321,6 +321,32 @@ static void test_cut_file(void **state)
     }
 }
 
+/* What a crash leaves of a store that was being made is no store: it is made again, and a finished one is
+ * not. */
+static void test_unfinished_store(void **state)
+{
+    (void)state;
+    struct store *s = open_store(&plain);
+    assert_int_equal(access(path_of("unfinished"), F_OK), -1);
+    assert_int_equal(put1(s, "a", "1", 1), 0);
+    store_close(s);
+    s = open_store(&plain);
+    expect(s, "a", "1");
+    store_close(s);
+    int fd = open(path_of("unfinished"), O_WRONLY | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(truncate(path_of("data.mdb"), 100), 0);
+    s = open_store(&plain);
+    expect(s, "a", NULL);
+    assert_int_equal(access(path_of("unfinished"), F_OK), -1);
+    assert_int_equal(put1(s, "a", "2", 1), 0);
+    store_close(s);
+    s = open_store(&plain);
+    expect(s, "a", "2");
+    store_close(s);
+}
+
 static void test_larger_map_at_reopen(void **state)
 {
     (void)state;
@@ -554,6 +580,7 @@ int main(void)
         ONE(test_killed_writer),
         ONE(test_full_disk),
         ONE(test_cut_file),
+        ONE(test_unfinished_store),
         ONE(test_larger_map_at_reopen),
         ONE(test_more_tables_later),
         ONE(test_ascending_keys_fill_pages),
