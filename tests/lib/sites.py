@@ -24,6 +24,7 @@ CLI = BUILD / "tools/sitetree/sitetree"
 NODE = BUILD / "services/node/sitetreed"
 WORKER = BUILD / "services/metadata/sitetree-metadata"
 PROXY = BUILD / "tests/lib/link_proxy"
+BAD_DISK = BUILD / "tests/lib/bad_disk.so"
 # Sanitizers and valgrind make everything slower; so does a busy machine.
 PATIENCE = float(os.environ.get("SITETREE_PATIENCE", "1"))
 
@@ -130,6 +131,45 @@ class LinkProxy:
             self.process.stdin.close()
             self.process.wait(10)
         self.process.stdout.close()
+
+
+# --- a disk ------------------------------------------------------------------------------------------------------------
+
+class BadDisk:
+    """tests/lib/bad_disk.c: one call on a store's file fails, in a daemon that was started with env=disk.env."""
+    SYNC, WRITE, META = 1, 2, 3
+    FIELDS = struct.Struct("=7i256s")
+
+    def __init__(self, path):
+        self.path = path
+        path.write_bytes(self.FIELDS.pack(0, 0, 0, 0, 0, 0, 0, b""))
+        self.env = {"LD_PRELOAD": str(BAD_DISK), "BAD_DISK": str(path)}
+
+    def _write(self, offset, data):
+        with open(self.path, "r+b") as f:
+            f.seek(offset)
+            f.write(data)
+
+    def fail(self, folder, kind, error, nth=1):
+        """The nth call of this kind on a data file below folder fails with error (an errno)."""
+        self._write(0, struct.pack("=i", 0))
+        self._write(28, struct.pack("256s", str(folder).encode()))
+        self._write(4, struct.pack("=5i", nth, error, 0, 0, 0))
+        self._write(0, struct.pack("=i", kind))
+
+    @property
+    def lives(self):
+        """Programs that were started with this disk: the node, each worker, and each new start of one."""
+        return self.FIELDS.unpack(self.path.read_bytes())[6]
+
+    @property
+    def hits(self):
+        return self.FIELDS.unpack(self.path.read_bytes())[3]
+
+    @property
+    def syncs_after(self):
+        """Syncs of the file by the process that had met the error."""
+        return self.FIELDS.unpack(self.path.read_bytes())[5]
 
 
 # --- the control socket ------------------------------------------------------------------------------------------------
@@ -250,12 +290,13 @@ class Site:
 
     # the daemon
 
-    def start(self, wait=True, limits=None):
-        """limits: a function for the child process before it becomes the daemon."""
+    def start(self, wait=True, limits=None, env=None):
+        """limits: a function for the child process before it becomes the daemon; env: more environment."""
         assert self.process is None
         log = open(self.log, "ab")
         self.process = subprocess.Popen([str(NODE), "--dir", str(self.dir)], stdout=log, stderr=log,
-                                        stdin=subprocess.DEVNULL, preexec_fn=limits, start_new_session=True)
+                                        stdin=subprocess.DEVNULL, preexec_fn=limits, start_new_session=True,
+                                        env=dict(os.environ, **(env or {})))
         log.close()
         if wait:
             wait_for(self.ready, 20, "%s is ready" % self.code)
