@@ -137,8 +137,9 @@ static int take_set(struct metadata *m, const char *name, struct source_set *set
     r->items_done += set->n;
     r->bytes_done += set->bytes_fetched;
     upstream_note(m, name, set, 0, "");
-    if (set->date.ns)
-        meta_put_u64(m->txn, meta_of("seen-date", view_str(name)).s, (uint64_t)set->date.ns);
+    if (set->date.ns) /* one of the future (the adapter warns) must not make all that follow look old */
+        meta_put_u64(m->txn, meta_of("seen-date", view_str(name)).s,
+            (uint64_t)(set->date.ns < m->wall.ns ? set->date.ns : m->wall.ns));
     struct source_set **sets = realloc(r->sets, (r->n_sets + 1) * sizeof *sets);
     if (sets)
         r->sets = sets;

@@ -76,6 +76,15 @@ def test_older_than_seen(central, repo):
     recovers(central, repo)
 
 
+def test_one_of_the_future_does_not_shut_the_later_ones_out(central, repo):
+    repo.write(sample(305), date=int(time.time()) + 30 * 86400)
+    assert central.sync(full=True)["result"] == "succeeded"
+    assert "future" in central.cli("upstream", "list").data["upstreams"][0]["warning"]
+    repo.date = int(time.time()) + 1
+    recovers(central, repo)
+    assert central.cli("upstream", "list").data["upstreams"][0]["warning"] is None
+
+
 def test_index_with_another_hash(central, repo):
     repo.write(sample(305))
     for path in [repo.index_path(".xz"), repo.index_path(".gz"), *repo.index_path("").parent.glob("by-hash/SHA256/*")]:
