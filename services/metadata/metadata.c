@@ -118,6 +118,8 @@ static int on_start(struct metadata *m, const struct input *in)
         return rc;
     ready.worker = (char *)(uintptr_t) "metadata";
     ready.software = (char *)(uintptr_t)SITETREE_VERSION;
+    ready.code = m->ended_code;
+    ready.text = m->ended_why;
     send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
         frame_pack(FRAME_WORKER_READY, CLASS_HEAD, 0, NULL, &ready.base, false));
     return m->filter.err;

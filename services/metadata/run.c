@@ -491,6 +491,9 @@ static int resume(struct metadata *m, uint64_t *ret_number, bool *ret_full)
             if (text)
                 store_put(m->txn, TABLE_RUNS, KEY(k), view_str(text));
             free(text);
+            m->last_run = number;
+            snprintf(m->last_run_result, sizeof m->last_run_result, "failed");
+            meta_put_u64(m->txn, "last-run", number);
             const char *kind = json_string_value(json_object_get(j, "kind"));
             bool is_full = !kind || strcmp(kind, "DELTA_NEW") != 0;
             if (is_full || !full)

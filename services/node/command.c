@@ -353,14 +353,16 @@ int command_on_reply(struct step *s, const struct frame *f)
     return 0;
 }
 
-void command_worker_gone(struct step *s)
+void command_worker_gone(struct step *s, int code, const char *why)
 {
     struct node *n = s->n;
     for (size_t i = 0; i < n->n_pending; i++)
         reply_error(s, n->pending[i].command,
-            err_fail(ERR_NOT_RUNNING,
-                "the metadata worker of %s ended before it answered; it is started again by itself",
-                n->opt.site.s));
+            code ? err_fail(code, "%.300s; the metadata worker of %s began again before it answered", why,
+                       n->opt.site.s)
+                 : err_fail(ERR_NOT_RUNNING,
+                       "the metadata worker of %s ended before it answered; it is started again by itself",
+                       n->opt.site.s));
     n->n_pending = 0;
 }
 

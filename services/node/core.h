@@ -345,7 +345,7 @@ void restored_hear(struct step *s, const struct session *c); /* after each word 
 /* command.c */
 int command_on_input(struct step *s) MUST_CHECK;
 int command_on_reply(struct step *s, const struct frame *f) MUST_CHECK;
-void command_worker_gone(struct step *s);
+void command_worker_gone(struct step *s, int code, const char *why); /* code 0: its process has ended */
 void command_gone(struct node *n, uint64_t command);
 void reply_data(struct step *s, uint64_t command, const char *schema, json_t *data, int exit_code, bool more);
 void reply_error(struct step *s, uint64_t command, int code); /* with err_text() */

@@ -214,6 +214,8 @@ static int on_ready(struct step *s, const struct frame *f)
     Sitetree__WorkerReady *r = FRAME_UNPACK(&a, f, worker_ready, &rc);
     if (!r)
         return 0;
+    if (r->code)
+        command_worker_gone(s, r->code, r->text);
     n->worker_starts++;
     n->worker_ready = n->worker_seen = true;
     n->worker_since = s->in->wall;
@@ -316,7 +318,7 @@ int relay_from_worker(struct step *s)
 void relay_worker_gone(struct step *s)
 {
     struct node *n = s->n;
-    command_worker_gone(s);
+    command_worker_gone(s, 0, NULL);
     for (size_t i = 0; i < n->n_sessions; i++) {
         n->sessions[i]->n_asked = 0;
         n->sessions[i]->asked_bytes = 0;

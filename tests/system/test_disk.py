@@ -1,5 +1,6 @@
 """A full disk and a full store: the site says so, serves what it has, and goes on by itself once there is room."""
 import contextlib
+import json
 import os
 import subprocess
 
@@ -82,3 +83,29 @@ def test_disk_full_at_the_centre(tree, repo):
             assert central.head()["records"] == 30_300
         finally:
             tree.sites["CEN"].destroy()
+
+
+def test_store_full_at_the_centre(tree, repo, tmp_path):
+    """What cannot be kept is refused with its reason, at once, and what is there is served and can be taken away."""
+    central = tree.central(map_size="16MiB")
+    central.control("upstream.add", **repo.upstream_args("sample"))
+    assert central.sync(full=True)["result"] == "succeeded"
+    before = central.head()
+    repo.write(sample(300) + sample(60_000, seed=3, prefix="bulk"))
+    run = central.sync(full=True)
+    assert (run["result"], run["code"]) == ("failed", "store-full"), run
+    assert central.head()["root"] == before["root"]
+    assert central.status()["run"] == {"run": run["run"], "result": "failed"}
+    file = tmp_path / "updates.json"
+    for step in range(40):
+        file.write_text(json.dumps([{"id": "u%d-%d" % (step, i), "title": "one of many",
+                                     "description": os.urandom(1000).hex()} for i in range(350)]))
+        before = central.head()
+        done = central.cli("update", "publish", str(file), ok=None, timeout=20)
+        if done.exit:
+            break
+    assert (done.exit, done.error) == (1, "store-full"), done
+    assert wait_for(central.head, 10, "it serves again")["root"] == before["root"]
+    central.cli("update", "remove", "local/CEN/u0-1", "--yes")
+    assert central.head()["generation"] == before["generation"] + 1
+    assert central.cli("verify").data["ok"]

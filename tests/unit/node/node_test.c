@@ -394,6 +394,16 @@ static void test_worker_away(void **state)
     assert_int_equal(0, pump_worker(&p, 0, (struct peer){PEER_NODE, 0}, "",
                             frame_pack(FRAME_CONTROL_REPLY, 1, 0, NULL, &m.base, false)));
     assert_int_equal(0, json_integer_value(json_object_get(p.nodes[0].reply, "exit")));
+    assert_null(pump_command(&p, 0, "{\"command\":\"update.publish\"}"));
+    Sitetree__WorkerReady again = SITETREE__WORKER_READY__INIT; /* the same process, from the store */
+    again.code = ERR_MAP_FULL;
+    again.text = (char *)(uintptr_t) "store: full (16 MiB)";
+    assert_int_equal(0, pump_worker(&p, 0, (struct peer){PEER_NODE, 0}, "",
+                            frame_pack(FRAME_WORKER_READY, 1, 0, NULL, &again.base, false)));
+    assert_string_equal("store-full", text_at(p.nodes[0].reply, "code"));
+    assert_string_equal("sitetree store stat", text_at(p.nodes[0].reply, "hint"));
+    assert_string_equal("store: full (16 MiB); the metadata worker of CEN began again before it answered",
+        text_at(p.nodes[0].reply, "message"));
     assert_null(pump_command(&p, 0, "{\"command\":\"sync.status\"}"));
     struct input gone = {.kind = INPUT_LINK, .from = {PEER_WORKER, WORKER_METADATA}, .status = ERR_NETWORK};
     assert_int_equal(0, pump_input(&p, 0, &gone));
