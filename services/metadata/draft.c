@@ -160,6 +160,7 @@ static int add_step(
         }
     }
     changes_done(&changes);
+    rc = rc ? rc : d->replaced[row].err; /* else pages would stay that no head needs */
     if (rc)
         return rc;
     d->bytes += delta ? packed.len : t.bytes_written;
