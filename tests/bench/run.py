@@ -14,6 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
+import bench_fanout  # noqa: E402
 import bench_million  # noqa: E402
 import bench_moving  # noqa: E402
 import bench_repair  # noqa: E402
@@ -22,7 +23,8 @@ import sites  # noqa: E402
 from debian import Debian, Offline  # noqa: E402
 from report import Row  # noqa: E402
 
-BENCHES = dict(benches.BENCHES, **bench_repair.BENCHES, **bench_moving.BENCHES, **bench_million.BENCHES)
+BENCHES = dict(benches.BENCHES, **bench_repair.BENCHES, **bench_moving.BENCHES, **bench_fanout.BENCHES,
+               **bench_million.BENCHES)
 
 
 def machine():
@@ -52,9 +54,9 @@ def main():
     print("machine: %(cpus)d x %(cpu)s, kernel %(kernel)s, load %(load).2f" % note, file=sys.stderr)
     if note["load"] > note["cpus"] / 2:
         print("warning: this machine is busy; read the ratios, not the times", file=sys.stderr)
+    fine = True
     if not args.json:
         print(Row.HEADER)
-    fine = True
     for name in args.names or names:
         start = time.monotonic()
         load = os.getloadavg()[0]
