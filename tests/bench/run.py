@@ -3,6 +3,9 @@
 
 Each line: ours, bare (median, smallest to largest of the runs), ratio, aim, ok. With --json one object a line. Exit 0
 when every aim is met, 1 when one is not, 3 when the real catalogue is neither in the cache nor to be fetched.
+
+peers is a bench of its own, that runs only when it is named: the same works on what a user would pick instead, each
+installed from Debian, in a table; "bare" is the peer's value then, and a peer that cannot be installed is skipped.
 """
 import argparse
 import json
@@ -17,6 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "lib")]
 import bench_fanout  # noqa: E402
 import bench_million  # noqa: E402
 import bench_moving  # noqa: E402
+import bench_peers  # noqa: E402
 import bench_repair  # noqa: E402
 import benches  # noqa: E402
 import sites  # noqa: E402
@@ -32,8 +36,18 @@ def machine():
     return {"cpus": os.cpu_count(), "cpu": model, "kernel": os.uname().release, "load": os.getloadavg()[0]}
 
 
+def show_peers(args, debian):
+    if not args.json:
+        print(bench_peers.PeerRow.HEADER, flush=True)
+    fine = True
+    for row in bench_peers.peers(benches.Setup(args, debian)):
+        fine = fine and row.ok
+        print(json.dumps(row.object()) if args.json else row.text(), flush=True)
+    return fine
+
+
 def main():
-    names = list(BENCHES)
+    names = list(BENCHES) + ["peers"]
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
     parser.add_argument("--json", action="store_true", help="one object a line")
@@ -55,9 +69,12 @@ def main():
     if note["load"] > note["cpus"] / 2:
         print("warning: this machine is busy; read the ratios, not the times", file=sys.stderr)
     fine = True
-    if not args.json:
+    if "peers" in args.names:
+        fine = show_peers(args, debian)
+    todo = [n for n in args.names or BENCHES if n != "peers"]
+    if todo and not args.json:
         print(Row.HEADER)
-    for name in args.names or names:
+    for name in todo:
         start = time.monotonic()
         load = os.getloadavg()[0]
         try:
