@@ -292,8 +292,11 @@ int run_begin(struct metadata *m, struct run *r)
         event_note(
             m, "sync.started", r, 0, "%s %s by %s", run_kind_word(r->kind), run_id(r->number, id), r->by);
     status_touch(m);
-    if (!m->central)
+    if (!m->central) {
+        event_note(
+            m, "sync.catalogue", r, 0, "generation %" PRIu64 " from %s", r->target_generation, m->parent);
         return run_wait(m);
+    }
     if (store_nearly_full(m->store))
         return run_failed(m, ERR_MAP_FULL, "the store or its disk is 85 %% full: nothing new is taken in");
     if (fence_closed(m) && !r->plan) {

@@ -37,6 +37,8 @@ int run_on_applied(struct metadata *m)
         return 0;
     bool good;
     run_enter(m, PHASE_VIEW);
+    event_note(m, "sync.site", r, 0,
+        "generation %" PRIu64 " is here; its root is verified from the stored pages", m->applied->generation);
     int rc = verify_root(m, &good);
     if (rc)
         return rc;

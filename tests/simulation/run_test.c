@@ -400,6 +400,65 @@ static void s017_request_is_repeated_until_acknowledged(void **state)
     world_free(w);
 }
 
+/* The content of what comes down is lost, the requests are not. */
+static struct blob *lose_content(void *ctx, struct world *w, bool down, unsigned type, struct blob *frame)
+{
+    bool *on = ctx;
+    (void)w;
+    return *on && down &&
+                   (type == FRAME_HEAD || type == FRAME_HINT || type == FRAME_DELTA_REPLY ||
+                       type == FRAME_PAGE_REPLY)
+               ? NULL
+               : blob_ref(frame);
+}
+
+/* A child that cannot reach what it was asked for: 6703 and 6707 after the stall time, nothing goes on to its
+ * own children, and the next try comes an hour after the failure, also across a restart (A22); at once when
+ * the link comes back, unless the operator wants the hour to be kept. */
+static void s017_a_child_that_cannot_follow(void **state)
+{
+    (void)state;
+    for (int strict = 0; strict < 2; strict++) {
+        struct metadata_options o = options;
+        o.retry_strict = strict;
+        struct world *w = scenario_synced(171, &o, 60);
+        world_run_for(w, MINUTE);
+        bool lost = true;
+        unsigned p01 = world_n_events(w, "P01", "sync.succeeded"),
+                 b11 = world_n_events(w, "B11", "sync.succeeded");
+        world_tamper(w, "P01", lose_content, &lost);
+        world_upstream_churn(w, "up", 3, 0, 0);
+        scenario_sync(w, true);
+        int64_t asked_at = world_now(w);
+        WORLD_TRUE(w, !scenario_run_ends(w, "P01", o.stall_ns + 2 * MINUTE));
+        int64_t failed_at = world_now(w);
+        assert_in_range(failed_at - asked_at, o.stall_ns - NS_PER_S, o.stall_ns + MINUTE);
+        const struct world_event *e = world_event(w, "P01", "sync.failed", 0);
+        assert_int_equal(e->code, ERR_STALLED);
+        assert_string_equal(e->phase, "SOURCE");
+        WORLD_TRUE(w, world_event(w, "P01", "sync.out-of-sync", 0) != NULL); /* 6707 */
+        assert_int_equal(world_n_events(w, "B11", "sync.succeeded"), b11);
+        world_crash(w, "P01");
+        lost = false;
+        world_run_for(w, MINUTE);
+        world_restart(w, "P01"); /* its link comes back with it */
+        world_run_for(w, 10 * MINUTE);
+        scenario_converge(w, MINUTE);
+        assert_int_equal(world_n_events(w, "P01", "sync.succeeded"), p01 + !strict);
+        world_run_for(w, failed_at + o.retry_interval_ns - world_now(w) - 10 * NS_PER_S);
+        assert_int_equal(world_n_events(w, "P01", "sync.succeeded"), p01 + !strict);
+        world_run_for(w, MINUTE);
+        WORLD_OK(w);
+        assert_int_equal(world_n_events(w, "P01", "sync.succeeded"), p01 + 1); /* once, either way */
+        assert_int_equal(world_n_events(w, "B11", "sync.succeeded"), b11 + 1);
+        json_t *run = scenario_run(w, "P01", 0);
+        assert_string_equal(scenario_text(run, "kind"), "FULL");
+        assert_non_null(strstr(scenario_text(run, "by"), "retry of r-"));
+        json_decref(run);
+        world_free(w);
+    }
+}
+
 static void set_filter(struct world *w, const char *product)
 {
     json_t *args = product ? json_pack("{s:[s]}", "products", product) : json_pack("{s:[]}", "products");
@@ -445,6 +504,26 @@ static void s018_filter_is_back_filled(void **state)
     world_free(w);
 }
 
+/* The events of the last run of a site come in this order (F1): 6701, 6704, 6705, 6702, 6706, the request. */
+static void in_order(struct world *w, const char *code, bool internet)
+{
+    static const char *const names[] = {"sync.started", "sync.catalogue", "sync.site", "sync.succeeded",
+        "policy.revised", "sync.internet", "sync.request-sent"};
+    unsigned at = 0, last = world_n_events(w, code, "sync.started") - 1, nth = 0;
+    for (unsigned i = 0; i < world_n_events(w, code, NULL); i++) {
+        const char *name = world_event(w, code, NULL, i)->name;
+        if (strcmp(name, "sync.started") == 0 && nth++ < last)
+            continue;
+        if (nth <= last)
+            continue;
+        if (!internet && at < COUNT_OF(names) && strcmp(names[at], "sync.internet") == 0)
+            at++;
+        at += at < COUNT_OF(names) && strcmp(name, names[at]) == 0;
+    }
+    if (at != COUNT_OF(names))
+        fail_msg("%s: no %s at its place", code, names[at]);
+}
+
 static void s024_order_of_the_phases(void **state)
 {
     (void)state;
@@ -475,6 +554,9 @@ static void s024_order_of_the_phases(void **state)
         } else {
             assert_int_equal(world_n_events(w, "CEN", "sync.internet"), 0);
         }
+        in_order(w, "CEN", internet);
+        in_order(w, "P01", internet); /* a child keeps it too: its own children are asked last (A29) */
+        in_order(w, "B11", internet);
         json_decref(run);
         WORLD_OK(w);
         world_free(w);
@@ -501,6 +583,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s016_child_refuses_a_local_sync),
         cmocka_unit_test(s017_requests_go_down_level_by_level),
         cmocka_unit_test(s017_request_is_repeated_until_acknowledged),
+        cmocka_unit_test(s017_a_child_that_cannot_follow),
         cmocka_unit_test(s018_filter_is_back_filled),
         cmocka_unit_test(s024_order_of_the_phases),
     };
