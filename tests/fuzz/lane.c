@@ -92,6 +92,8 @@ static void check_rate(struct world *w)
 static void set_rate(struct world *w, uint64_t rate)
 {
     check_rate(w);
+    if (rate && rate < 100) /* a piece of each class takes longer than a half message is kept */
+        rate = 100;
     lane_set_rate(w->set, w->now, rate);
     w->rate_at = w->now;
     w->budget_ns = 0;
