@@ -125,13 +125,13 @@ class Chaos:
 
     def run(self, seconds):
         end = time.monotonic() + seconds
-        acts = [self.change, self.change, self.publish, self.publish, self.kill_node, self.kill_worker, self.freeze,
+        acts = [self.change, self.change, *4 * [self.publish], self.kill_node, self.kill_worker, self.freeze,
                 self.link_fault]
         while time.monotonic() < end:
             act = self.rng.choice(acts)
             self.counts[act.__name__] = self.counts.get(act.__name__, 0) + 1
             act()
-            pause = time.monotonic() + self.rng.uniform(0.05, 1.0)
+            pause = time.monotonic() + self.rng.uniform(0.05, 0.5)
             while time.monotonic() < pause:  # the pace of the faults; nothing is expected within it
                 self.heal()
                 self.look()

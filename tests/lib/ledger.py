@@ -43,14 +43,14 @@ class Ledger:
         """One random command."""
         old = [u for u in self.settled if next(iter(self.shown[u]))[0] == "active"]
         choice = self.rng.random()
-        if choice < 0.5 or not old:
+        if choice < 0.6 or not old:
             return self.publish(site)
         update = self.rng.choice(old)
         revision = next(iter(self.shown[update]))[1]
         full = "local/%s/%s" % (self.PUBLISHER, update)
-        if choice < 0.8:
+        if choice < 0.85:
             self.publish(site, update, revision + 1)
-        elif choice < 0.9:
+        elif choice < 0.93:
             self._ask(site, update, "update.expire", ("expired", revision), id=full)
         else:
             self._ask(site, update, "update.remove", None, id=full)
