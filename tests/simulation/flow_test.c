@@ -1,4 +1,5 @@
 /* Scenarios 001 to 011: how the catalogue gets down the tree, whatever happens to links and processes. */
+#include "proto/catalogue.pb-c.h"
 #include "tests/simulation/scenario.h"
 
 static struct metadata_options options;
@@ -222,6 +223,40 @@ static void s027_heads_pass_the_bulk(void **state)
     world_free(w);
 }
 
+static struct blob *largest_wish(void *ctx, struct world *w, bool down, unsigned type, struct blob *frame)
+{
+    uint32_t *most = ctx;
+    struct frame f;
+    AUTO_ARENA a;
+    int rc;
+    (void)w;
+    arena_init(&a);
+    if (down || type != FRAME_PAGE_GET || frame_parse(blob_view(frame), &f))
+        return blob_ref(frame);
+    Sitetree__PageGet *get = FRAME_UNPACK(&a, &f, page_get, &rc);
+    assert_non_null(get);
+    if (get->max_bytes > *most)
+        *most = get->max_bytes;
+    return blob_ref(frame);
+}
+
+/* P7: what a cut can lose is an answer that has come in part, so on a slow link the answers are small. */
+static void s028_answers_follow_the_rate(void **state)
+{
+    (void)state;
+    uint32_t most = 0;
+    struct world *w = scenario_synced(28, &options, 6000);
+    world_add_site(w, "B12", "P01");
+    world_set_faults(w, "B12", &(struct world_faults){.rate = 200000});
+    world_tamper(w, "B12", largest_wish, &most);
+    world_start(w);
+    scenario_converge(w, 2 * MINUTE);
+    scenario_equal(w);
+    print_message("at most asked for at once: %u bytes\n", most);
+    assert_in_range(most, 4096, 16 * 1024);
+    world_free(w);
+}
+
 /* A sync with a crash of one site at the n-th point; false when the sync has fewer points. */
 static bool crash_in_sync(const char *code, unsigned n, unsigned items)
 {
@@ -392,6 +427,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s007_cut_in_mid_snapshot),
         cmocka_unit_test(s008_moving_head_during_a_walk),
         cmocka_unit_test(s027_heads_pass_the_bulk),
+        cmocka_unit_test(s028_answers_follow_the_rate),
         cmocka_unit_test(s009_crash_at_each_effect),
         cmocka_unit_test(s009_crash_at_birth),
         cmocka_unit_test(s009_crash_at_each_effect_of_a_snapshot),
