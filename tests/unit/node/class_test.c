@@ -159,7 +159,7 @@ static void test_verify_compares(void **state)
 /* The worker's answer to a command that waits for it; what the node made of it. */
 static json_t *worker_answers(const char *command, const char *text)
 {
-    assert_null(pump_command(&p, 0, command));
+    assert_null(pump_command(&p, 0, "%s", command));
     Sitetree__ControlReply m = SITETREE__CONTROL_REPLY__INIT;
     m.command = 1;
     m.json = pb_bytes(view_str(text));
