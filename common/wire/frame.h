@@ -20,7 +20,7 @@
 /* name, number, limit of the body on the wire, limit uncompressed, message */
 #define FRAME_TABLE(X)                                                                                       \
     X(FRAME_HELLO, 1, 1024, 1024, hello)                                                                     \
-    X(FRAME_WELCOME, 2, 4096, 4096, welcome)                                                                 \
+    X(FRAME_WELCOME, 2, 16384, 16384, welcome)                                                               \
     X(FRAME_REFUSAL, 3, 2048, 2048, refusal)                                                                 \
     X(FRAME_HEARTBEAT, 4, 256, 256, heartbeat)                                                               \
     X(FRAME_BYE, 5, 512, 512, bye)                                                                           \
@@ -38,12 +38,12 @@
     X(FRAME_SYNC_REQUEST, 27, 1024, 1024, sync_request)                                                      \
     X(FRAME_SYNC_ACK, 28, 256, 256, sync_ack)                                                                \
     X(FRAME_WORKER_READY, 60, 1024, 1024, worker_ready)                                                      \
-    X(FRAME_SITE_INFO, 61, 4096, 4096, site_info)                                                            \
+    X(FRAME_SITE_INFO, 61, 16384, 16384, site_info)                                                          \
     X(FRAME_LINK_STATE, 62, 1024, 1024, link_state)                                                          \
     X(FRAME_SIGN_HEAD, 63, 1024, 1024, sign_head)                                                            \
     X(FRAME_SIGNED_HEAD, 64, 2048, 2048, signed)                                                             \
     X(FRAME_EVENT_NOTE, 65, 8192, 8192, event_note)                                                          \
-    X(FRAME_WORKER_STATUS, 66, 8192, 8192, worker_status)                                                    \
+    X(FRAME_WORKER_STATUS, 66, 16384, 16384, worker_status)                                                  \
     X(FRAME_CONTROL, 67, 1048576, 1048576, control)                                                          \
     X(FRAME_CONTROL_REPLY, 68, 1048576, 4194304, control_reply)
 

@@ -197,6 +197,7 @@ struct metadata {
     /* from the node */
     bool have_info, central;
     struct head_trust trust;
+    struct buf revoked;         /* central: goes into every head */
     struct buf trust_statement; /* central: goes with every head from version 2 on */
     char site[SITE_CODE_MAX + 1], tier[16], parent[SITE_CODE_MAX + 1], top[SITE_CODE_MAX + 1];
 

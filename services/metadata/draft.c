@@ -288,7 +288,7 @@ int draft_sign(struct metadata *m)
     buf_reset(&d->payload);
     for (size_t i = h->n_recalls - d->n_new_recalls; i < h->n_recalls; i++)
         h->recalls[i].generation = h->generation;
-    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &d->scopes);
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, buf_view(&m->revoked), &d->scopes);
     head_scopes_root(buf_view(&d->scopes), &h->root);
     head_pack_payload(h, &m->trust.hierarchy, &d->payload);
     if (d->scopes.err || d->payload.err)

@@ -14,6 +14,7 @@ void head_free(struct head *h)
     buf_done(&h->trust_statement);
     free(h->scopes);
     free(h->recalls);
+    buf_done(&h->revoked);
     free(h);
 }
 
@@ -102,7 +103,10 @@ static int parse_scopes(struct arena *a, struct view bytes, struct head *h)
         h->live += h->scopes[i].live;
     }
     h->n_scopes = l->n_scopes;
-    return parse_recalls(l, h);
+    if (l->revoked.len > REVOKED_BYTES_MAX)
+        return err_fail(ERR_TOO_LARGE, "head: %zu bytes of revoked certificates", l->revoked.len);
+    buf_append_view(&h->revoked, pb_view(l->revoked));
+    return h->revoked.err ? h->revoked.err : parse_recalls(l, h);
 }
 
 static int parse_payload(struct arena *a, struct view payload, const struct hash *hierarchy, struct head *h)
@@ -270,7 +274,7 @@ int head_follows(const struct head *held, const struct head *next, struct wall n
 }
 
 void head_pack_scopes(const struct scope_entry *scopes, size_t n, const struct recall *recalls,
-    size_t n_recalls, struct buf *out)
+    size_t n_recalls, struct view revoked, struct buf *out)
 {
     Sitetree__Recall recall[RECALLS_MAX], *recall_refs[RECALLS_MAX];
     Sitetree__ScopeList l = SITETREE__SCOPE_LIST__INIT;
@@ -302,6 +306,7 @@ void head_pack_scopes(const struct scope_entry *scopes, size_t n, const struct r
         recall[i].at = (uint64_t)recalls[i].at.ns;
         recall_refs[i] = &recall[i];
     }
+    l.revoked = pb_bytes(revoked);
     l.recalls = recall_refs;
     l.n_recalls = n_recalls < RECALLS_MAX ? n_recalls : RECALLS_MAX;
     if (!out->err)

@@ -9,6 +9,7 @@
 #define SCOPE_NAME_MAX 127u
 #define SCOPES_MAX 10000u
 #define RECALLS_MAX 32u
+#define REVOKED_BYTES_MAX (256u * 24u)
 
 struct scope_entry {
     char name[SCOPE_NAME_MAX + 1];
@@ -40,6 +41,7 @@ struct head {
     size_t n_scopes;
     struct recall *recalls; /* ascending by generation */
     size_t n_recalls;
+    struct buf revoked; /* certificates that were taken back; the node knows what the bytes mean */
     struct blob *bytes; /* HeadBytes */
     uint64_t records, live;
 };
@@ -63,7 +65,7 @@ bool head_newer(const struct head *a, const struct head *b); /* of a later epoch
 
 /* For the origin: the payload to be signed, and the scope list it binds. */
 void head_pack_scopes(const struct scope_entry *scopes, size_t n, const struct recall *recalls,
-    size_t n_recalls, struct buf *out);
+    size_t n_recalls, struct view revoked, struct buf *out);
 void head_scopes_root(struct view scopes, struct hash *ret_root);
 void head_pack_payload(const struct head *h, const struct hash *hierarchy, struct buf *out);
 void head_hash(struct view payload, struct hash *ret_hash);

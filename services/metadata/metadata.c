@@ -69,6 +69,7 @@ void metadata_free(struct metadata *m)
     free(m->children);
     buf_done(&m->filter);
     buf_done(&m->trust_statement);
+    buf_done(&m->revoked);
     buf_done(&m->rehash.key);
     free(m);
 }
@@ -179,6 +180,11 @@ static int on_site_info(struct metadata *m, const struct frame *f)
     snprintf(m->top, sizeof m->top, "%s", i->central_site);
     if (!m->parent[0] || !m->parent_up)
         snprintf(m->parent, sizeof m->parent, "%s", i->parent);
+    bool taken_back = i->central && !view_eq(pb_view(i->revoked), buf_view(&m->revoked));
+    if (taken_back) {
+        buf_reset(&m->revoked);
+        buf_append_view(&m->revoked, pb_view(i->revoked));
+    }
     bool released = m->have_info && m->restored && !i->restored;
     m->restored = i->restored;
     if (rotated)
@@ -186,7 +192,7 @@ static int on_site_info(struct metadata *m, const struct frame *f)
     if (released)
         replica_rest(m);
     if (m->have_info) /* a new head key signs the same catalogue at once, so nobody misses the change */
-        return (rotated || released) && m->central ? origin_renew(m) : 0;
+        return (rotated || released || taken_back) && m->central ? origin_renew(m) : 0;
     m->have_info = true;
     return first_info(m);
 }

@@ -107,6 +107,7 @@ static void cursors_put(struct metadata *m, json_t *cursors, bool full)
 bool origin_due(const struct metadata *m)
 {
     return !m->applied || m->applied->trust_version != m->trust.version ||
+           !view_eq(buf_view(&m->applied->revoked), buf_view(&m->revoked)) ||
            m->wall.ns - m->applied->issued.ns > m->opt.head_lifetime_ns / 4;
 }
 
@@ -313,6 +314,8 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
     ops_answer(m, d->ops);
     draft_drop(m);
     meta_del(m->txn, "draft");
+    if (origin_due(m)) /* the list of revoked certificates has changed meanwhile */
+        timer_set(m, TIMER_EXPIRY, 0);
     replica_rest(m);
     rc = of_run ? run_on_published(m) : run_go_on(m);
     return rc ? rc : origin_ops(m);

@@ -232,7 +232,8 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
         }
     }
     if (!rc) {
-        head_pack_scopes(entries, m->applied->n_scopes, m->applied->recalls, m->applied->n_recalls, &list);
+        head_pack_scopes(entries, m->applied->n_scopes, m->applied->recalls, m->applied->n_recalls,
+            buf_view(&m->applied->revoked), &list);
         head_scopes_root(buf_view(&list), &root);
         bool ok = sum.bad == 0 && hash_eq(&root, &m->applied->root);
         *ret_exit = ok ? 0 : 3;

@@ -429,6 +429,8 @@ int status_send(struct metadata *m)
     if (m->setbacks > s.parent_failures)
         s.parent_failures = m->setbacks;
     s.parent_failure = m->failure_text;
+    if (newest)
+        s.revoked = pb_bytes(buf_view(&newest->revoked));
     send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
         frame_pack(FRAME_WORKER_STATUS, CLASS_HEAD, 0, NULL, &s.base, false));
     m->status_dirty = false;

@@ -120,6 +120,8 @@ struct uplink {
     char cause_word[32], text[256];
     char path[TRUST_DEPTH_MAX + 1][SITE_CODE_MAX + 1]; /* from the central site to the parent */
     unsigned n_path;
+    struct certificate above[TRUST_DEPTH_MAX + 1]; /* the parent's chain, as it showed it last */
+    unsigned n_above;
     struct epoch epoch;
     uint64_t generation;
     int64_t offset_ns, rtt_ns;
@@ -200,7 +202,8 @@ struct node {
     bool report_due; /* the own report has changed since it was sent */
     struct mono report_sent, relay_sent, timers[TIMER_COUNT];
     bool clock_off, stopping, started;
-    bool restored; /* central: from a backup, and not released yet */
+    struct buf revoked; /* certificates that were taken back (revoked.h) */
+    bool restored;      /* central: from a backup, and not released yet */
 };
 
 /* What the functions of a step hand to each other. */
@@ -336,6 +339,15 @@ int sign_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
 enum addition answer_addition(const char *command, json_t *args);
 /* The worker's answer with what only the node knows; NULL: it goes on as it is. */
 struct blob *answer_with(struct step *s, const struct pending *asked, struct view text);
+
+/* revoked.c */
+int revoked_start(struct step *s) MUST_CHECK;
+void revoked_add(struct step *s, const struct site *site);
+int revoked_on_status(struct step *s, struct view list) MUST_CHECK; /* what the newest head says */
+/* Whether a site above still belongs to the tree, and this one: ERR_KEY, ERR_REMOVED, ERR_SIGNATURE,
+ * ERR_MALFORMED. ret_path (may be NULL, else TRUST_DEPTH_MAX + 1 of them): from the central site to it. */
+int revoked_judge(const struct node *n, const Sitetree__Welcome *w, struct certificate *ret_path,
+    unsigned *ret_count) MUST_CHECK;
 
 /* restored.c */
 int restored_start(struct step *s) MUST_CHECK;

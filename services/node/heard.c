@@ -235,6 +235,7 @@ static int removal_take(struct step *s, struct session *c, const Sitetree__Signe
     site->removed = s->in->wall;
     site->chain_dirty = true;
     site_store(s, site, stored->certificate, m, NULL);
+    revoked_add(s, site);
     sites_link(n);
     sites_doors(s);
     EVENT(s, "site.removed", .site = site->cert.code.s, .text = site->cert.parent.s);

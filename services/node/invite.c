@@ -414,6 +414,7 @@ int site_remove(struct step *s, struct site *site)
     site->removed = s->in->wall;
     site->chain_dirty = true;
     site_store(s, site, stored->certificate, &removal, stored->invite);
+    revoked_add(s, site);
     sites_link(n);
     sites_doors(s);
     EVENT(s, "site.removed", .site = site->cert.code.s);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "services/node/revoked.h"
+
 void node_options_default(struct node_options *o)
 {
     *o = (struct node_options){.heartbeat_ns = 60 * NS_PER_S,
@@ -109,7 +111,8 @@ static bool stands(const struct node *n, struct site *site, unsigned depth)
 {
     if (site == &n->self)
         return true;
-    if (site->removed.ns || depth > TRUST_DEPTH_MAX)
+    if (site->removed.ns || depth > TRUST_DEPTH_MAX ||
+        revoked_has(buf_view(&n->revoked), site->cert.sign_key, site->signer, site->cert.serial))
         return false;
     site->up = site_look(n, site->cert.parent.s);
     return site->up && memcmp(site->up->cert.sign_key, site->signer, 32) == 0 &&
@@ -273,6 +276,8 @@ static int on_start(struct step *s)
     int rc = numbers_load(s);
     if (!rc)
         rc = restored_start(s);
+    if (!rc)
+        rc = revoked_start(s);
     if (!rc)
         rc = sites_load(s);
     if (rc)
@@ -479,6 +484,7 @@ void node_free(struct node *n)
     free(n->follow_names);
     buf_done(&n->chain);
     buf_done(&n->fresh.chain);
+    buf_done(&n->revoked);
     secret_wipe(&n->fresh.keys, sizeof n->fresh.keys);
     secret_wipe(&n->keys, sizeof n->keys);
     free(n);

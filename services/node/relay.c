@@ -201,6 +201,8 @@ void relay_site_info(struct step *s, uint64_t request)
     Sitetree__Chain *chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
     m.trust = chain ? chain->trust : NULL;
     m.restored = n->restored;
+    if (m.central)
+        m.revoked = pb_bytes(buf_view(&n->revoked));
     effects_worker(s->fx, WORKER_METADATA, (struct peer){PEER_NODE, 0}, (struct view){0},
         frame_pack(FRAME_SITE_INFO, CLASS_HEAD, request, NULL, &m.base, false));
 }

@@ -407,6 +407,11 @@ int report_on_status(struct step *s, const struct frame *f)
     n->head_expires.ns = (int64_t)w->head_expires;
     if (strcmp(before.state, m->state) != 0 || strcmp(before.cause, m->cause) != 0)
         n->self.changed = s->in->wall;
+    if (w->generation || w->known_generation) {
+        rc = revoked_on_status(s, pb_view(w->revoked));
+        if (rc)
+            return rc;
+    }
     report_worker_steady(s);
     failover_on_status(s, w);
     bool first = !n->worker_full;

@@ -142,6 +142,9 @@ static int hello_check(const struct step *s, const Sitetree__Hello *h, const str
 static struct blob *welcome(struct step *s, const struct frame *f, const Sitetree__Hello *h)
 {
     struct node *n = s->n;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
     char *path[TRUST_DEPTH_MAX + 2];
     size_t depth = 0;
     if (n->up.n_path && n->up.n_path <= TRUST_DEPTH_MAX) {
@@ -169,6 +172,7 @@ static struct blob *welcome(struct step *s, const struct frame *f, const Sitetre
     }
     m.above = above;
     m.n_above = n->n_places;
+    m.chain = MESSAGE_UNPACK(&a, buf_view(&n->chain), TRUST_BYTES_MAX, chain, &rc);
     m.heartbeat_ms = (uint32_t)(n->opt.heartbeat_ns / NS_PER_MS);
     m.software = (char *)(uintptr_t)SITETREE_VERSION;
     return frame_pack(FRAME_WELCOME, CLASS_HEAD, f->request, &n->self.last.epoch, &m.base, false);

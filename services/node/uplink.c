@@ -125,7 +125,7 @@ int uplink_welcome_check(const struct node *n, const struct node_place *from, co
     }
     if (w->epoch.len != 0 && w->epoch.len != sizeof(struct epoch))
         return err_fail(ERR_MALFORMED, "%s told an epoch of %zu bytes", w->site, w->epoch.len);
-    return 0;
+    return revoked_judge(n, w, NULL, NULL);
 }
 
 int uplink_behind(const struct node *n, const Sitetree__Welcome *w)
@@ -152,6 +152,8 @@ static int on_welcome(struct step *s, const struct frame *f)
         rc = uplink_welcome_check(n, &n->places[u->place], w);
     if (!rc && n->n_places > 1 && u->failures == 0) /* where all are behind, the first one will do */
         rc = uplink_behind(n, w);
+    if (!rc)
+        rc = revoked_judge(n, w, u->above, &u->n_above);
     if (rc) {
         char why[256];
         COPY_TEXT(why, err_text(rc));

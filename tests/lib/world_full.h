@@ -22,5 +22,7 @@ int world_join_with(struct world *w, const char *code, const char *parent, const
 struct certificate;
 void world_full_certificate(struct world_site *s, struct certificate *c);
 void world_full_trust(struct world_site *s, struct view chain);
+/* The head that a site holds, as a hint without deltas; NULL: none. The caller owns it. */
+struct blob *world_hint_of(struct world *w, const char *code);
 /* What the node of a site looks like. */
 struct node_view world_node_view(struct world *w, const char *code);

@@ -154,7 +154,7 @@ static int pack_forgery(struct world *w, struct head *h, const struct world_forg
         key = w->old_head_key;
     if (f->other_key)
         sign_key_from_seed((const uint8_t *)"a key that nobody ever trusted..", &key);
-    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &scopes);
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, buf_view(&h->revoked), &scopes);
     head_scopes_root(buf_view(&scopes), &h->root);
     head_pack_payload(h, &w->hierarchy, &payload);
     sign_detached(&key, "head", buf_view(&payload), signature);

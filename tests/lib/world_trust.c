@@ -1,6 +1,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "proto/catalogue.pb-c.h"
+#include "services/metadata/tables.h"
 #include "services/node/trust.h"
 #include "tests/lib/world_full.h"
 #include "tests/lib/world_internal.h"
@@ -41,4 +43,23 @@ void world_rotate(struct world *w)
         world_full_trust(s, buf_view(&chain));
     else if (s->up)
         shim_site_info(&s->worker);
+}
+
+struct blob *world_hint_of(struct world *w, const char *code)
+{
+    struct store_txn *t;
+    struct view v;
+    struct blob *b = NULL;
+    AUTO_ARENA a;
+    arena_init(&a);
+    int rc;
+    if (store_begin(world_store(w, code), false, &t))
+        return NULL;
+    Sitetree__Hint hint = SITETREE__HINT__INIT;
+    if (meta_get(t, "head", &v) == 0)
+        hint.head = MESSAGE_UNPACK(&a, v, 4u << 20, head_bytes, &rc);
+    if (hint.head)
+        b = frame_pack(FRAME_HINT, CLASS_HEAD, 0, NULL, &hint.base, false);
+    store_abort(t);
+    return b;
 }

@@ -425,6 +425,99 @@ static void s049_a_restored_centre_waits_for_its_children(void **state)
     }
 }
 
+static json_int_t explain_is(struct world *w, const char *code, const char *cause)
+{
+    json_t *j = world_call(w, code, "explain", NULL), *data = json_object_get(j, "data");
+    WORLD_TRUE(w, data != NULL);
+    json_int_t same = strcmp(scenario_text(data, "cause"), cause) == 0;
+    if (!same)
+        world_note(w, "cause: %s", scenario_text(data, "cause"));
+    json_decref(j);
+    return same;
+}
+
+static void remove_site(struct world *w, const char *parent, const char *code)
+{
+    json_t *j = world_call(w, parent, "site.remove", json_pack("{s:s}", "site", code));
+    WORLD_TRUE(w, j && json_object_get(j, "data"));
+    json_decref(j);
+}
+
+/* A site is removed, and goes on as a parent of whoever still hangs on it. Its child hears of the removal
+ * with the first head that reaches it, leaves it and says why; when the site has joined again it comes back
+ * by itself. */
+static void s050_a_removed_site_is_no_parent_any_more(void **state)
+{
+    (void)state;
+    struct world *w = pair(50);
+    assert_int_equal(world_join(w, "P02", "CEN"), 0);
+    assert_int_equal(world_join(w, "B11", "P01"), 0);
+    assert_int_equal(world_join(w, "B21", "P02"), 0);
+    world_run_for(w, MINUTE);
+    scenario_converge(w, MINUTE);
+    remove_site(w, "CEN", "P01");
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    uint64_t generation = world_shown(w, "B11", false).generation;
+    assert_true(world_shown(w, "B21", false).generation > generation); /* the list is in a head of its own */
+    assert_string_equal(world_node_view(w, "B11").uplink, "live");     /* nobody has told it */
+    world_inject(w, "B11", "metadata/-", world_hint_of(w, "CEN"));
+    world_run_for(w, NS_PER_S);
+    WORLD_OK(w);
+    assert_string_equal(world_node_view(w, "B11").uplink, "wait");
+    assert_true(explain_is(w, "B11", "key-not-trusted"));
+    scenario_ask(w, "B11"); /* it serves what it has */
+    world_crash(w, "B11");
+    world_restart(w, "B11");
+    world_run_for(w, 10 * MINUTE);
+    WORLD_OK(w);
+    assert_true(explain_is(w, "B11", "key-not-trusted"));
+    assert_int_equal(world_join(w, "P01", "CEN"), 0); /* the same keys, a newer certificate */
+    world_crash(w, "P01");
+    world_restart(w, "P01");
+    world_run_for(w, 3 * MINUTE);
+    WORLD_OK(w);
+    assert_string_equal(world_node_view(w, "P01").uplink, "live");
+    assert_string_equal(world_node_view(w, "B11").uplink, "live");
+    churn(w, 1);
+    scenario_equal(w);
+    world_free(w);
+}
+
+/* Removed far below, refused everywhere: the centre learns of it by the reports. */
+static void s051_a_removal_far_below_comes_down_again(void **state)
+{
+    (void)state;
+    struct world *w = pair(51);
+    assert_int_equal(world_join(w, "P02", "CEN"), 0);
+    assert_int_equal(world_join(w, "B11", "P01"), 0);
+    assert_int_equal(world_join(w, "C111", "B11"), 0);
+    world_run_for(w, 12 * MINUTE);
+    scenario_converge(w, MINUTE);
+    remove_site(w, "P01", "B11");
+    world_run_for(w, MINUTE);
+    WORLD_OK(w);
+    assert_string_equal(world_node_view(w, "C111").uplink, "live");
+    world_inject(w, "C111", "metadata/-", world_hint_of(w, "P02"));
+    world_run_for(w, NS_PER_S);
+    assert_true(explain_is(w, "C111", "key-not-trusted"));
+    /* B11 itself hears that it is no longer one of them, from whomever */
+    world_inject(w, "B11", "metadata/-", world_hint_of(w, "P02"));
+    world_run_for(w, NS_PER_S);
+    WORLD_OK(w);
+    assert_string_equal(world_node_view(w, "B11").uplink, "wait");
+    world_crash(w, "CEN"); /* and it is so after a restart of the centre */
+    world_restart(w, "CEN");
+    world_run_for(w, NS_PER_S);
+    world_upstream_churn(w, "up", 5, 5, 5);
+    scenario_sync(w, true);
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_shown(w, "P02", false).generation, world_shown(w, "CEN", false).generation);
+    assert_true(world_shown(w, "C111", false).generation < world_shown(w, "CEN", false).generation);
+    assert_true(explain_is(w, "C111", "key-not-trusted"));
+    world_free(w);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -442,6 +535,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(s047_a_lying_branch_does_not_stop_the_centre),
         cmocka_unit_test(s048_a_theft_is_seen_at_the_centre),
         cmocka_unit_test(s049_a_restored_centre_waits_for_its_children),
+        cmocka_unit_test(s050_a_removed_site_is_no_parent_any_more),
+        cmocka_unit_test(s051_a_removal_far_below_comes_down_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

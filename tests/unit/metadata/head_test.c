@@ -22,7 +22,7 @@ static void make(struct head *h, const struct sign_key *by, struct buf *out)
 {
     struct buf scopes = {0}, payload = {0}, packed = {0};
     uint8_t sig[64];
-    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, &scopes);
+    head_pack_scopes(h->scopes, h->n_scopes, h->recalls, h->n_recalls, buf_view(&h->revoked), &scopes);
     head_scopes_root(buf_view(&scopes), &h->root);
     head_pack_payload(h, &hierarchy, &payload);
     assert_in_range(payload.len, 100, 300);
@@ -224,6 +224,28 @@ static void test_a_newer_trust_comes_with_the_head(void **state)
     buf_done(&forged);
 }
 
+static void test_revoked_certificates_have_a_bound(void **state)
+{
+    (void)state;
+    struct head h = {.generation = 7, .epoch_counter = 1, .issued = {100}, .expires = {200}}, *got;
+    h.epoch.b[0] = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        struct buf b = {0};
+        h.revoked.len = 0;
+        while (h.revoked.len < REVOKED_BYTES_MAX + i)
+            buf_u8(&h.revoked, 7);
+        make(&h, &key, &b);
+        int rc = head_parse(buf_view(&b), &trust, &got);
+        assert_int_equal(rc, i ? ERR_TOO_LARGE : 0);
+        if (!rc) {
+            assert_true(view_eq(buf_view(&got->revoked), buf_view(&h.revoked)));
+            head_free(got);
+        }
+        buf_done(&b);
+    }
+    buf_done(&h.revoked);
+}
+
 static void test_a_newer_trust_ends_a_counted_up_epoch(void **state)
 {
     (void)state;
@@ -283,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_scopes_out_of_order),
         cmocka_unit_test(test_follows),
         cmocka_unit_test(test_a_newer_trust_comes_with_the_head),
+        cmocka_unit_test(test_revoked_certificates_have_a_bound),
         cmocka_unit_test(test_a_newer_trust_ends_a_counted_up_epoch),
         cmocka_unit_test(test_recalls),
     };
