@@ -34,7 +34,8 @@ static int undo_plan(struct metadata *m, struct draft *d)
 static uint64_t wire_bytes(struct metadata *m, const struct draft *d)
 {
     AUTO_BUF head = {0};
-    head_pack_scopes(d->head->scopes, d->head->n_scopes, d->head->recalls, d->head->n_recalls, &head);
+    head_pack_scopes(d->head->scopes, d->head->n_scopes, d->head->recalls, d->head->n_recalls,
+        buf_view(&m->revoked), &head);
     head_pack_payload(d->head, &m->trust.hierarchy, &head);
     uint64_t bytes = FRAME_HEADER_LEN + head.len + SIGNED_AROUND + d->bytes + d->pages * PAGE_AROUND;
     if (m->trust.version > 1)
