@@ -303,6 +303,38 @@ static void s016_child_refuses_a_local_sync(void **state)
     world_free(w);
 }
 
+static void s016_history_is_kept_for_so_many_runs(void **state)
+{
+    (void)state;
+    struct metadata_options o = options;
+    o.runs_keep = 5;
+    struct world *w = scenario_synced(161, &o, 20); /* r-1 */
+    for (unsigned i = 0; i < 7; i++) {
+        world_upstream_churn(w, "up", 1, 0, 0);
+        scenario_sync(w, i % 2);
+        world_run_for(w, MINUTE);
+    }
+    json_t *list = world_call(w, "CEN", "sync.list", NULL);
+    json_t *runs = json_object_get(json_object_get(list, "data"), "runs");
+    assert_int_equal(json_array_size(runs), 5);
+    assert_string_equal(scenario_text(json_array_get(runs, 0), "run"), "r-8");
+    assert_string_equal(scenario_text(json_array_get(runs, 4), "run"), "r-4");
+    json_decref(list);
+    json_t *gone = world_call(w, "CEN", "sync.show", json_pack("{s:s}", "run", "r-2"));
+    assert_string_equal(scenario_text(gone, "code"), "not-found");
+    json_decref(gone);
+    json_t *kept = world_call(w, "CEN", "sync.show", json_pack("{s:s}", "run", "r-5"));
+    json_t *data = json_object_get(kept, "data"); /* what operators.md asks of a run is stored with it */
+    static const char *const fields[] = {"kind", "by", "started", "ended", "result", "added", "changed",
+        "removed", "expired", "generation_before", "generation_after", "phases", "hop"};
+    for (size_t i = 0; i < COUNT_OF(fields); i++)
+        if (!json_object_get(data, fields[i]) || json_is_null(json_object_get(data, fields[i])))
+            fail_msg("r-5 without %s", fields[i]);
+    json_decref(kept);
+    WORLD_OK(w);
+    world_free(w);
+}
+
 static int64_t when(struct world *w, const char *code, const char *event, unsigned nth)
 {
     const struct world_event *e = world_event(w, code, event, nth);
@@ -581,6 +613,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s015_a_signature_that_comes_too_late),
         cmocka_unit_test(s015_cancelled_runs_change_nothing),
         cmocka_unit_test(s016_child_refuses_a_local_sync),
+        cmocka_unit_test(s016_history_is_kept_for_so_many_runs),
         cmocka_unit_test(s017_requests_go_down_level_by_level),
         cmocka_unit_test(s017_request_is_repeated_until_acknowledged),
         cmocka_unit_test(s017_a_child_that_cannot_follow),

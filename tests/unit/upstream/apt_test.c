@@ -133,6 +133,20 @@ static void every_form_gives_the_same(void **state)
     }
 }
 
+/* A mirror that promises the files by their hash and does not have them there (yet). */
+static void takes_the_plain_name_where_the_hash_is_missing(void **state)
+{
+    struct fixture *f = *state;
+    struct source_set *s;
+    char command[256];
+    fixture_repo(f, "--packages 50");
+    snprintf(command, sizeof command, "find %s -name by-hash -prune -exec rm -r {} +", f->repo);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(fixture_fetch(f, &s), 0);
+    assert_int_equal(s->n, 50);
+    source_free(s);
+}
+
 static void sees_changes(void **state)
 {
     struct fixture *f = *state;
@@ -467,6 +481,7 @@ int main(void)
         T(a_full_disk_is_told),
         T(names_by_suite_and_config),
         T(every_form_gives_the_same),
+        T(takes_the_plain_name_where_the_hash_is_missing),
         T(sees_changes),
         T(refuses),
         T(refuses_to_go_back),
