@@ -92,6 +92,14 @@ static const char *place_of(json_t *config)
     return uri ? uri : json_string_value(json_object_get(config, "path"));
 }
 
+/* What runs have noted of an upstream of this name. */
+static void forget(struct metadata *m, const char *name)
+{
+    static const char *const notes[] = {"cursor/any", "cursor/scheduled", "scope-of", "seen-date"};
+    for (size_t i = 0; i < COUNT_OF(notes); i++)
+        meta_del(m->txn, meta_of(notes[i], view_str(name)).s);
+}
+
 static int add_one(struct metadata *m, json_t *config, json_t *added)
 {
     const char *name = json_string_value(json_object_get(config, "name"));
@@ -109,6 +117,7 @@ static int add_one(struct metadata *m, json_t *config, json_t *added)
     int rc = a->check(config);
     if (rc)
         return err_wrap(rc, "upstream %s", name);
+    forget(m, name); /* one that was removed in mid-run left some behind */
     json_t *row = json_pack("{s:O}", "config", config);
     rc = row ? row_put(m, name, row) : -ENOMEM;
     json_decref(row);
@@ -180,10 +189,7 @@ int upstream_remove(struct metadata *m, json_t *args, json_t **ret_data)
     struct scope *s = scope ? state_scope_find(m, scope) : NULL;
     if (!arg_flag(args, "dry_run")) {
         store_del(m->txn, TABLE_UPSTREAMS, view_str(name));
-        meta_del(m->txn, meta_of("cursor/any", view_str(name)).s);
-        meta_del(m->txn, meta_of("cursor/scheduled", view_str(name)).s);
-        meta_del(m->txn, meta_of("scope-of", view_str(name)).s);
-        meta_del(m->txn, meta_of("seen-date", view_str(name)).s);
+        forget(m, name);
     }
     *ret_data = json_pack("{s:s, s:s?, s:I}", "name", name, "scope", scope, "records",
         (json_int_t)(s ? s->applied.tree.count : 0));

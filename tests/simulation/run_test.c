@@ -536,6 +536,33 @@ static void s018_filter_is_back_filled(void **state)
     world_free(w);
 }
 
+/* Removed while it is being fetched, and added again under the same name when its scope is gone: what the run
+ * of then has left of it must not make the new one look unchanged. */
+static void s018_an_upstream_removed_in_mid_run(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(181, &options, 30);
+    world_may_return(w);
+    world_upstream_churn(w, "up", 3, 0, 0);
+    world_upstream_slow(w, "up", 30 * NS_PER_S);
+    json_decref(scenario_now(w, true));
+    json_decref(world_call(w, "CEN", "upstream.remove", json_pack("{s:s}", "name", "up")));
+    world_run_for(w, MINUTE);
+    world_upstream_slow(w, "up", NS_PER_S);
+    scenario_sync(w, true);
+    unsigned counts[4];
+    world_count(w, "CEN", counts);
+    assert_int_equal(counts[WORLD_LIVE], 0);
+    json_t *j = world_call(
+        w, "CEN", "upstream.add", json_pack("{s:s,s:s,s:s}", "name", "up", "kind", "directory", "path", "/"));
+    assert_non_null(json_object_get(j, "data"));
+    json_decref(j);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
 /* The events of the last run of a site come in this order (F1): 6701, 6704, 6705, 6702, 6706, the request. */
 static void in_order(struct world *w, const char *code, bool internet)
 {
@@ -618,6 +645,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s017_request_is_repeated_until_acknowledged),
         cmocka_unit_test(s017_a_child_that_cannot_follow),
         cmocka_unit_test(s018_filter_is_back_filled),
+        cmocka_unit_test(s018_an_upstream_removed_in_mid_run),
         cmocka_unit_test(s024_order_of_the_phases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
