@@ -99,11 +99,14 @@ int replica_activate(struct metadata *m, struct hint_delta **ret_deltas, size_t 
         state_target(m, NULL); /* it was only mended */
     else
         state_apply(m, h);
-    for (size_t i = 0; i < m->n_scopes; i++) {
-        m->scopes[i]->fetch = FETCH_NONE;
-        m->scopes[i]->careful = false;
-    }
     m->boot_bad = false;
+    for (size_t i = 0; i < m->n_scopes; i++) {
+        struct scope *s = m->scopes[i];
+        /* damage that was found meanwhile, or in a scope that came by deltas, is still to be mended */
+        s->careful = s->careful && s->applied.serial && !(s->fetch == FETCH_WALK && s->walk_careful);
+        m->boot_bad = m->boot_bad || s->careful;
+        s->fetch = FETCH_NONE;
+    }
     m->verified_at = m->wall;
     *ret_deltas = deltas;
     *ret_n = n;

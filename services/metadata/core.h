@@ -65,7 +65,8 @@ struct scope {
     bool staged;         /* pages were fetched that no applied head may reach: kept in the store too */
     uint64_t floor_from; /* of floor.c: the serial at the oldest generation that can still catch up */
     bool floor_seen;
-    bool careful; /* own pages are not to be trusted: look at each, never fetch whole subtrees */
+    bool walk_careful; /* it was so when the walk began: the walk looks at every page */
+    bool careful;      /* own pages are not to be trusted: look at each, never fetch whole subtrees */
 };
 
 enum request_kind { REQUEST_HEAD, REQUEST_DELTAS, REQUEST_PAGES };

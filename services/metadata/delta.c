@@ -163,3 +163,33 @@ void delta_trim(struct store_txn *t, uint32_t scope, uint64_t floor)
         store_del(t, TABLE_DELTAS, KEY(k));
     }
 }
+
+int delta_check(struct store_txn *t, const struct tree *tree, const struct scope_entry *e, bool mend,
+    uint64_t *checked, uint64_t *bad)
+{
+    struct hash want = e->delta;
+    AUTO_BUF raw = {0};
+    for (uint64_t serial = e->serial; serial > e->delta_floor && !hash_is_zero(&want); serial--) {
+        struct stored_delta d;
+        struct hash got;
+        int rc = delta_get(t, tree->scope, serial, &d);
+        if (rc == ERR_NOT_FOUND)
+            return 0; /* this site walked there */
+        buf_reset(&raw);
+        if (!rc)
+            rc = d.raw_len > DELTA_RAW_MAX ? ERR_CORRUPT : zstd_unpack(d.zstd, d.raw_len, &raw);
+        if (rc == -ENOMEM)
+            return rc;
+        if (!rc)
+            delta_hash(tree->salt, buf_view(&raw), &got);
+        ++*checked;
+        if (rc || !hash_eq(&got, &want)) {
+            ++*bad; /* what it names as the one before cannot be believed */
+            if (mend)
+                delta_trim(t, tree->scope, serial);
+            return store_txn_error(t);
+        }
+        want = d.previous;
+    }
+    return 0;
+}

@@ -43,5 +43,10 @@ void delta_put(struct store_txn *t, uint32_t scope, uint64_t serial, uint32_t ra
     const struct hash *hash, const struct hash *previous, struct view zstd);
 int delta_get(
     struct store_txn *t, uint32_t scope, uint64_t serial, struct stored_delta *ret_delta) MUST_CHECK;
+/* Hashes the stored deltas of a scope again, from the newest one that its entry names down to the last one of
+ * the chain that is stored; adds to the counts. mend: a bad one is deleted, with those before it, so that
+ * children that need it walk. */
+int delta_check(struct store_txn *t, const struct tree *tree, const struct scope_entry *e, bool mend,
+    uint64_t *checked, uint64_t *bad) MUST_CHECK;
 /* Deletes what is at or below floor. */
 void delta_trim(struct store_txn *t, uint32_t scope, uint64_t floor);

@@ -212,6 +212,7 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
     struct scope_entry *entries = calloc(m->applied->n_scopes + 1, sizeof *entries);
     struct hash root;
     bool mend = arg_flag(args, "mend");
+    uint64_t deltas = 0;
     int rc = entries ? 0 : -ENOMEM;
     for (size_t i = 0; !rc && i < m->applied->n_scopes; i++) {
         const struct scope_entry *e = &m->applied->scopes[i];
@@ -225,6 +226,15 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
         sum.records += r.records;
         sum.bytes += r.bytes;
         sum.bad += r.bad;
+        uint64_t bad_deltas = 0;
+        if (arg_flag(args, "deep"))
+            rc = delta_check(m->txn, &t, e, false, &deltas, &bad_deltas);
+        if (rc)
+            break;
+        sum.bad += bad_deltas;
+        if (bad_deltas)
+            json_array_append_new(
+                bad, json_pack("{s:s, s:I}", "scope", e->name, "deltas", (json_int_t)bad_deltas));
         entries[i] = *e;
         if (r.bad) {
             entries[i].tree.hash = (struct hash){0}; /* nothing that could be called its root */
@@ -244,6 +254,8 @@ static int verify(struct metadata *m, json_t *args, json_t **ret_data, int *ret_
             "recomputed", json_hash(&root), "pages", (json_int_t)sum.pages, "records",
             (json_int_t)sum.records, "bytes", (json_int_t)sum.bytes, "bad", bad, "seconds",
             (double)(state_stopwatch(m).ns - started.ns) / NS_PER_S);
+        json_object_set_new(
+            *ret_data, "deltas", arg_flag(args, "deep") ? json_integer((json_int_t)deltas) : json_null());
         if (arg_flag(args, "all"))
             compare_sites(m, json_object_get(args, "sites"), &root, ok, *ret_data, ret_exit);
     }

@@ -45,7 +45,10 @@ void replica_rest(struct metadata *m)
         state_set(m, m->applied ? STATE_LIVE : STATE_CONNECT, "store-full",
             "the store refused a write; tried again in a minute; see sitetree store stat");
         timer_set(m, TIMER_AGAIN, m->refused_until.ns - m->now.ns);
-    } else if (m->boot_bad)
+    } else if (m->boot_bad && m->central)
+        state_set(m, STATE_LIVE, "corrupt",
+            "own pages are damaged, and there is no parent to fetch them from: sitetree restore");
+    else if (m->boot_bad)
         state_set(m, STATE_WALK, "repairing", "own pages are damaged: they are fetched again");
     else if (fence_closed(m))
         state_set(m, m->applied ? STATE_LIVE : STATE_BOOT, "epoch-fence", "%s", fence_text(m, fenced));
@@ -237,6 +240,23 @@ static void tell_progress(struct metadata *m, bool walking)
             (unsigned long long)left / 1024, duration_text(time_left(left, m->rate), time));
 }
 
+/* Damage that was found after the plan was made: the scope is walked once more, page by page, before the
+ * target is shown. */
+static int mend_first(struct metadata *m, bool *ret_walking)
+{
+    *ret_walking = false;
+    for (size_t i = 0; i < m->target->n_scopes; i++) {
+        struct scope *s = state_scope_find(m, m->target->scopes[i].name);
+        if (!s->careful || (s->fetch == FETCH_WALK && s->walk_careful))
+            continue;
+        int rc = walk_start(m, s, &m->target->scopes[i]);
+        if (rc)
+            return rc;
+        *ret_walking = true;
+    }
+    return 0;
+}
+
 static bool pages_pending(const struct metadata *m)
 {
     for (size_t i = 0; i < m->n_requests; i++)
@@ -265,6 +285,11 @@ static int step(struct metadata *m, struct blob *hint)
             tell_progress(m, walking);
             return 0;
         }
+        rc = mend_first(m, &walking);
+        if (rc)
+            return rc;
+        if (walking)
+            continue;
         struct hint_delta *deltas = NULL;
         bool repair = m->target == m->applied;
         size_t n = 0;

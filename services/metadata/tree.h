@@ -47,10 +47,13 @@ int tree_get(
 typedef int tree_visit_fn(void *ctx, const struct record *r, const struct hash *hash);
 int tree_each(struct tree *t, const struct subtree *root, tree_visit_fn *visit, void *ctx) MUST_CHECK;
 
+#define BAD_LISTED 16u
 struct tree_report {
     uint64_t pages, records, bytes;
-    uint64_t bad; /* pages missing or with other bytes than their name says */
-    struct place first_bad;
+    uint64_t bad;                    /* pages missing or with other bytes than their name says */
+    uint64_t bad_records, bad_bytes; /* in the leaves among them; as the pages above say */
+    uint64_t bad_inner;              /* inner pages among them: what is below is not looked at */
+    struct place where[BAD_LISTED];  /* the first ones */
 };
 /* Recomputes every hash below root from the stored bytes (deep), or from inner pages and the leaves' record
  * hashes. 0 even when pages are bad: the report tells. With mend set, bad pages are deleted, so that a walk

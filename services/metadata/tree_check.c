@@ -4,8 +4,15 @@
 static void found_bad(
     struct tree *t, struct place p, const struct subtree *s, bool mend, struct tree_report *r)
 {
-    if (r->bad++ == 0)
-        r->first_bad = p;
+    if (r->bad < BAD_LISTED)
+        r->where[r->bad] = p;
+    r->bad++;
+    if (subtree_is_leaf(s, p)) {
+        r->bad_records += s->count;
+        r->bad_bytes += s->bytes;
+    } else {
+        r->bad_inner++;
+    }
     if (mend) {
         struct page_key k = key_page(t->scope, p, &s->hash);
         store_del(t->txn, TABLE_PAGES, KEY(k));

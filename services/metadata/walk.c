@@ -18,6 +18,7 @@ int walk_start(struct metadata *m, struct scope *s, const struct scope_entry *to
     (void)m;
     s->frontier.n = 0;
     s->fetch = FETCH_WALK;
+    s->walk_careful = s->careful;
     if (to->tree.count == 0)
         return 0;
     return wants_push(&s->frontier, (struct want){.is = to->tree, .base = s->applied.tree});

@@ -66,5 +66,9 @@ struct blob *world_forge(
     struct world *w, const char *code, const struct world_forgery *f); /* the caller owns it */
 /* Pages in the committed store that the applied head does not reach. */
 unsigned world_stray_pages(struct world *w, const char *code);
+/* Turns a bit in the last byte of leaf pages in the committed store; returns how many. */
+unsigned world_damage_pages(struct world *w, const char *code, unsigned most);
+/* The same with the newest delta of each scope. */
+unsigned world_damage_deltas(struct world *w, const char *code);
 /* Takes leaf pages out of the committed store behind the core's back; returns how many. */
 unsigned world_lose_pages(struct world *w, const char *code, unsigned most);

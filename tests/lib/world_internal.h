@@ -130,8 +130,8 @@ struct world_site {
     } * arriving;
     size_t n_arriving;
     unsigned times_back; /* world_go_back: it may do again what it does not remember */
-    bool twin;    /* a second centre with the keys of the first: nobody checks it */
-    bool lied_to; /* its parent made requests up */
+    bool twin;           /* a second centre with the keys of the first: nobody checks it */
+    bool lied_to;        /* its parent made requests up */
     struct heard_request {
         char run[32];
         uint8_t id[8];

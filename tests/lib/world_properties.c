@@ -84,8 +84,8 @@ static void check_deltas(struct world_process *p, Sitetree__DeltaBytes *const *l
     }
 }
 
-/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. (A hint, and a
- * head that goes up, may go ahead of that: whoever passes it on claims nothing.) */
+/* P9 as well, and P5: the origin, and whoever answers a question, has committed what it tells of. (A hint,
+ * and a head that goes up, may go ahead of that: whoever passes it on claims nothing.) */
 static void check_head(struct world_process *p, const Sitetree__HeadBytes *m, bool passed_on)
 {
     struct signed_once s;

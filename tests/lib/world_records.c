@@ -256,3 +256,41 @@ unsigned world_lose_pages(struct world *w, const char *code, unsigned most)
     }
     return store_commit(t) ? 0 : n;
 }
+
+static void turn_last_bit(struct store_txn *t, unsigned table, struct view key, struct view value)
+{
+    AUTO_BUF k = {0}, v = {0};
+    buf_append_view(&k, key);
+    buf_append_view(&v, value);
+    v.data[v.len - 1] ^= 1;
+    store_put(t, table, buf_view(&k), buf_view(&v));
+}
+
+unsigned world_damage_pages(struct world *w, const char *code, unsigned most)
+{
+    struct store_txn *t;
+    unsigned n = 0;
+    if (store_begin(site_find(w, code)->worker.store, true, &t))
+        return 0;
+    struct store_walk walk = store_walk_from(t, TABLE_PAGES, view_of("", 0), view_of("", 0));
+    while (n < most && store_walk_next(&walk)) {
+        struct stored_page page;
+        if (stored_page_parse(walk.value, &page) || page.kind != PAGE_LEAF)
+            continue;
+        turn_last_bit(t, TABLE_PAGES, walk.key, walk.value);
+        n++;
+    }
+    return store_commit(t) ? 0 : n;
+}
+
+unsigned world_damage_deltas(struct world *w, const char *code)
+{
+    struct store_txn *t;
+    struct view key, value;
+    if (store_begin(site_find(w, code)->worker.store, true, &t))
+        return 0;
+    unsigned n = store_last(t, TABLE_DELTAS, (struct view){0}, &key, &value) == 0;
+    if (n)
+        turn_last_bit(t, TABLE_DELTAS, key, value);
+    return store_commit(t) ? 0 : n;
+}

@@ -204,6 +204,121 @@ static void s033_repair_fetches_only_what_differs(void **state)
     world_free(w);
 }
 
+/* In the background: nobody asks, and a page that silently changed is found and fetched again. */
+static void s037_silent_damage_is_found_and_mended(void **state)
+{
+    (void)state;
+    static struct metadata_options o;
+    o = options;
+    o.rehash_ns = DAY;
+    struct world *w = scenario_synced(39, &o, 1500);
+    json_t *j = world_call(w, "B11", "verify", NULL);
+    json_int_t pages = json_integer_value(json_object_get(json_object_get(j, "data"), "pages"));
+    json_decref(j);
+    assert_int_equal(world_damage_pages(w, "B11", 1), 1);
+    world_reset_counts(w, "B11");
+    j = world_call(w, "B11", "verify", NULL); /* there it is */
+    assert_int_equal(json_integer_value(json_object_get(j, "exit")), 3);
+    json_decref(j);
+    world_run_for(w, DAY);
+    WORLD_OK(w);
+    assert_int_equal(world_n_events(w, "B11", "store.damaged"), 1);
+    assert_int_equal(world_counts(w, "B11")->pages, 1);
+    scenario_verify(w, "B11");
+    assert_string_equal(world_status(w, "B11").state, "live");
+    j = world_call(w, "B11", "store.stat", NULL);
+    json_t *store = json_array_get(json_object_get(json_object_get(j, "data"), "stores"), 0);
+    assert_true(json_integer_value(json_object_get(store, "pages_hashed_again")) >= pages); /* all of them */
+    assert_int_equal(json_integer_value(json_object_get(store, "pages_found_bad")), 1);
+    json_decref(j);
+    world_free(w);
+}
+
+/* Damage that is found while deltas are on their way is mended before their generation is shown. */
+static void s037_damage_that_is_found_in_between(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(40, &options, 3000);
+    world_drop_hints(w, "B11", true);
+    struct world_faults slow = {.rate = 60};
+    world_upstream_churn(w, "up", 1, 0, 0);
+    world_set_faults(w, "B11", &slow);
+    scenario_sync(w, true);
+    int64_t soon = world_now(w) + 10 * MINUTE;
+    while (strcmp(world_status(w, "B11").state, "catchup") != 0 && world_now(w) < soon)
+        WORLD_TRUE(w, world_run_for(w, NS_PER_S / 4));
+    assert_string_equal(world_status(w, "B11").state, "catchup");
+    assert_int_equal(world_damage_pages(w, "B11", 20), 20);
+    json_t *j = world_call(w, "B11", "repair", NULL);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(j, "data"), "bad")), 20);
+    json_decref(j);
+    assert_int_equal(world_shown(w, "B11", false).generation, 2);
+    world_set_faults(w, "B11", NULL);
+    scenario_converge(
+        w, 10 * MINUTE); /* the world looks at every record when a site shows another generation */
+    WORLD_OK(w);
+    scenario_verify(w, "B11");
+    assert_int_equal(world_counts(w, "B11")->pages_twice, 20); /* the damaged ones, and nothing else */
+    assert_string_equal(world_status(w, "B11").state, "live");
+    world_free(w);
+}
+
+static void s038_repair_names_what_it_will_fetch(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(41, &options, 1500);
+    world_upstream_churn(w, "up", 2, 0, 0);
+    scenario_sync(w, true);
+    scenario_converge(w, MINUTE);
+    assert_int_equal(world_damage_pages(w, "B11", 2), 2);
+    json_t *j = world_call(w, "B11", "repair", json_pack("{s:b}", "dry_run", 1));
+    json_t *data = json_object_get(j, "data"), *row = json_array_get(json_object_get(data, "scopes"), 0);
+    assert_int_equal(json_integer_value(json_object_get(data, "bad")), 2);
+    assert_int_equal(json_array_size(json_object_get(row, "ranges")), 2);
+    assert_in_range(json_integer_value(json_object_get(data, "records")), 2, 128);
+    json_int_t bytes = json_integer_value(json_object_get(data, "bytes"));
+    assert_true(json_is_number(json_object_get(data, "seconds")));
+    json_decref(j);
+    world_reset_counts(w, "B11");
+    json_decref(world_call(w, "B11", "repair", NULL));
+    world_run_for(w, MINUTE);
+    assert_in_range(world_counts(w, "B11")->page_bytes, bytes / 2, bytes * 2);
+    assert_int_equal(world_counts(w, "B11")->pages, 2);
+    assert_int_equal(world_damage_deltas(w, "P01"), 1); /* what children would be given */
+    j = world_call(w, "P01", "verify", NULL);
+    assert_int_equal(json_integer_value(json_object_get(j, "exit")), 0);
+    json_decref(j);
+    j = world_call(w, "P01", "verify", json_pack("{s:b}", "deep", 1));
+    assert_int_equal(json_integer_value(json_object_get(j, "exit")), 3);
+    json_decref(j);
+    json_decref(world_call(w, "P01", "repair", NULL));
+    scenario_verify(w, "P01");
+    world_free(w);
+}
+
+/* The central site has no parent: it says so, and keeps what is left. */
+static void s038_damage_at_the_central_site(void **state)
+{
+    (void)state;
+    static struct metadata_options o;
+    o = options;
+    o.rehash_ns = MINUTE;
+    struct world *w = scenario_synced(42, &o, 300);
+    world_damage_pages(w, "CEN", 1);
+    json_t *j = world_call(w, "CEN", "repair", NULL);
+    assert_string_equal(scenario_text(j, "code"), "corrupt");
+    json_decref(j);
+    world_run_for(w, 90 * NS_PER_S);
+    WORLD_OK(w);
+    assert_true(world_n_events(w, "CEN", "store.damaged") >= 1);
+    assert_string_equal(world_status(w, "CEN").cause, "corrupt");
+    j = world_call(w, "CEN", "verify", NULL);
+    json_t *bad = json_array_get(json_object_get(json_object_get(j, "data"), "bad"), 0);
+    assert_int_equal(json_integer_value(json_object_get(bad, "pages")), 1);
+    json_decref(j);
+    world_free(w);
+}
+
 static void s034_a_new_epoch_is_walked_to_while_serving(void **state)
 {
     (void)state;
@@ -295,6 +410,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(s031_plan_of_another_filter),
         cmocka_unit_test(s032_expired_updates_go_after_their_time),
         cmocka_unit_test(s033_repair_fetches_only_what_differs),
+        cmocka_unit_test(s037_silent_damage_is_found_and_mended),
+        cmocka_unit_test(s037_damage_that_is_found_in_between),
+        cmocka_unit_test(s038_repair_names_what_it_will_fetch),
+        cmocka_unit_test(s038_damage_at_the_central_site),
         cmocka_unit_test(s035_policy_follows_each_success_and_nothing_else),
         cmocka_unit_test(s036_a_crash_on_the_way_into_a_new_epoch),
         cmocka_unit_test(s034_a_new_epoch_is_walked_to_while_serving),

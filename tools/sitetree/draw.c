@@ -522,8 +522,8 @@ const struct screen view_updates = {
 static const struct field verify_fields[] = {{"equal to the signed root", "ok", FORMAT_YES},
     {"generation", "generation", FORMAT_NUMBER}, {"signed root", "root", FORMAT_TEXT},
     {"computed", "recomputed", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT},
-    {"records", "records", FORMAT_COUNT}, {"took", "seconds", FORMAT_SECONDS, FIELD_MAYBE},
-    {"bad", "bad", FORMAT_LIST, FIELD_MAYBE}, {0}};
+    {"records", "records", FORMAT_COUNT}, {"deltas", "deltas", FORMAT_COUNT, FIELD_MAYBE},
+    {"took", "seconds", FORMAT_SECONDS, FIELD_MAYBE}, {"bad", "bad", FORMAT_LIST, FIELD_MAYBE}, {0}};
 
 const struct screen view_verify = {
     SECTIONS({SECTION_RECORD, "", NULL, verify_fields},

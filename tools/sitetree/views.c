@@ -209,11 +209,14 @@ const struct screen view_plan = {
         RECORD("", {"items", "items", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
             {"waits for approval", "guarded", FORMAT_YES}, {"because", "guard", FORMAT_TEXT, FIELD_MAYBE}))};
 
-const struct screen view_repair = {
-    SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT}, {"damaged pages", "bad", FORMAT_COUNT},
-                 {"fetching", "fetching", FORMAT_YES}),
-        TABLE("scopes", NULL, {"scope", "scope", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT},
-            {"of", "of", FORMAT_COUNT}, {"first", "first", FORMAT_TEXT}))};
+const struct screen view_repair = {SECTIONS(
+    TABLE("scopes", NULL, {"scope", "scope", FORMAT_TEXT}, {"pages", "pages", FORMAT_COUNT, FIELD_KEEP},
+        {"of", "of", FORMAT_COUNT}, {"records", "records", FORMAT_COUNT}, {"bytes", "bytes", FORMAT_BYTES},
+        {"ranges", "ranges", FORMAT_LIST}),
+    RECORD("", {"site", "site", FORMAT_TEXT}, {"damaged pages", "bad", FORMAT_COUNT},
+        {"damaged deltas", "deltas", FORMAT_COUNT}, {"records", "records", FORMAT_COUNT},
+        {"bytes to fetch", "bytes", FORMAT_BYTES}, {"about", "seconds", FORMAT_SECONDS},
+        {"fetching", "fetching", FORMAT_YES}))};
 
 const struct screen view_trust = {SECTIONS(RECORD("", {"site", "site", FORMAT_TEXT},
     {"trust version", "version", FORMAT_NUMBER}, {"hierarchy", "hierarchy", FORMAT_TEXT},
