@@ -192,7 +192,8 @@ bool world_converged(struct world *w)
         return false;
     for (unsigned i = 1; i < w->n_sites; i++) {
         const struct world_site *s = w->sites[i];
-        if (s->up && (!s->worker.has_shown || !hash_eq(&s->worker.shown.head, &first->shown.head)))
+        if (s->up && !s->twin &&
+            (!s->worker.has_shown || !hash_eq(&s->worker.shown.head, &first->shown.head)))
             return false;
     }
     return true;

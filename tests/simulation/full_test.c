@@ -1,12 +1,14 @@
 /* Scenarios with nodes between the links and the workers: joining with tokens, 025 path loop, 026 removed
  * site, and the catalogue's way through all of it. */
+#include "tests/lib/failing_memory.h"
 #include "tests/lib/world_full.h"
+#include "tests/lib/world_hostile.h"
 #include "tests/simulation/scenario.h"
 
 #include "proto/link.pb-c.h"
 
 static struct metadata_options options;
-static uint64_t n_seeds = 20;
+static uint64_t n_seeds = 40;
 
 static void join(struct world *w, const char *code, const char *parent)
 {
@@ -21,7 +23,11 @@ static void join(struct world *w, const char *code, const char *parent)
 
 static struct world *tree(uint64_t seed, unsigned items)
 {
-    struct world_options o = {.seed = seed, .config = &options, .group = seed % 2 ? 300 : 0};
+    struct world_options o = {.seed = seed,
+        .config = &options,
+        .group = seed % 2 ? 300 : 0,
+        .fail_memory = memory_fail_at,
+        .memory_failed = memory_failed};
     struct world *w = world_full_new(&o, "CEN");
     WORLD_OK(w);
     world_upstream_add(w, "up", items);
@@ -216,7 +222,7 @@ static void full_seeds(void **state)
         struct world *w = synced(seed, 150);
         for (unsigned i = 0; i < 25 && !world_breach(w); i++) {
             const char *code = codes[world_random(w, 4)], *child = codes[1 + world_random(w, 3)];
-            switch (world_random(w, 14)) {
+            switch (world_random(w, 18)) {
             case 0:
                 world_cut(w, child);
                 break;
@@ -257,6 +263,17 @@ static void full_seeds(void **state)
             case 10:
                 scenario_ask(w, code);
                 break;
+            case 12:
+                world_fail_node_alloc(w, code, 1 + (unsigned)world_random(w, 60));
+                break;
+            case 13:
+                world_lose_send(w, code, 1 + (unsigned)world_random(w, 20));
+                break;
+            case 14:
+            case 15:
+                world_hostile(w, codes[world_random(w, 3)],
+                    world_random(w, 3) ? 1u << world_random(w, ATTACK_COUNT) : ATTACK_ALL);
+                break;
             default:
                 world_upstream_churn(w, "up", 5, 5, 5);
                 world_tell(w, "CEN", "sync.now", json_pack("{s:b}", "full", (int)world_random(w, 2)));
@@ -269,6 +286,9 @@ static void full_seeds(void **state)
             world_fail_write(w, codes[i], 0, 0);
             world_fail_node_write(w, codes[i], 0, 0);
             world_skew(w, codes[i], 0);
+            world_fail_node_alloc(w, codes[i], 0);
+            world_lose_send(w, codes[i], 0);
+            world_hostile(w, codes[i], 0);
             if (i) {
                 world_set_faults(w, codes[i], NULL);
                 world_heal(w, codes[i]);

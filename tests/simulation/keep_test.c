@@ -396,6 +396,19 @@ static void s036_a_crash_on_the_way_into_a_new_epoch(void **state)
     }
 }
 
+/* Two centres that begin at the same moment begin different epochs. */
+static void s037_an_epoch_is_never_the_time(void **state)
+{
+    (void)state;
+    struct epoch epochs[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *w = scenario_tree(370 + i, &options, 0);
+        epochs[i] = world_shown(w, "CEN", false).epoch;
+        world_free(w);
+    }
+    assert_false(epoch_eq(&epochs[0], &epochs[1]));
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1)
@@ -416,6 +429,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s038_damage_at_the_central_site),
         cmocka_unit_test(s035_policy_follows_each_success_and_nothing_else),
         cmocka_unit_test(s036_a_crash_on_the_way_into_a_new_epoch),
+        cmocka_unit_test(s037_an_epoch_is_never_the_time),
         cmocka_unit_test(s034_a_new_epoch_is_walked_to_while_serving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -491,6 +491,44 @@ static void s017_a_child_that_cannot_follow(void **state)
     }
 }
 
+/* A link that brings every request twice, and the old ones again after the new ones. */
+struct again {
+    struct blob *old[8];
+    unsigned n;
+};
+static struct blob *keep_requests(void *ctx, struct world *w, bool down, unsigned type, struct blob *frame)
+{
+    struct again *a = ctx;
+    (void)w;
+    if (down && type == FRAME_SYNC_REQUEST && a->n < 8)
+        a->old[a->n++] = blob_ref(frame);
+    return blob_ref(frame);
+}
+
+static void s017_a_late_or_doubled_request_is_followed_once(void **state)
+{
+    (void)state;
+    struct world *w = scenario_synced(19, &options, 60);
+    struct again a = {0};
+    world_tamper(w, "P01", keep_requests, &a);
+    for (unsigned i = 0; i < 3; i++) {
+        world_upstream_churn(w, "up", 3, 0, 0);
+        scenario_sync(w, true);
+        world_run_for(w, 5 * MINUTE);
+    }
+    unsigned runs = world_n_events(w, "P01", "sync.succeeded");
+    world_tamper(w, "P01", NULL, NULL);
+    assert_in_range(a.n, 3, 8);
+    for (unsigned i = 0; i < 2 * a.n; i++)
+        world_inject(w, "P01", NULL, blob_ref(a.old[i % a.n]));
+    world_run_for(w, 5 * MINUTE);
+    WORLD_OK(w);
+    assert_int_equal(world_n_events(w, "P01", "sync.succeeded"), runs);
+    for (unsigned i = 0; i < a.n; i++)
+        blob_free(a.old[i]);
+    world_free(w);
+}
+
 static void set_filter(struct world *w, const char *product)
 {
     json_t *args = product ? json_pack("{s:[s]}", "products", product) : json_pack("{s:[]}", "products");
@@ -644,6 +682,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s017_requests_go_down_level_by_level),
         cmocka_unit_test(s017_request_is_repeated_until_acknowledged),
         cmocka_unit_test(s017_a_child_that_cannot_follow),
+        cmocka_unit_test(s017_a_late_or_doubled_request_is_followed_once),
         cmocka_unit_test(s018_filter_is_back_filled),
         cmocka_unit_test(s018_an_upstream_removed_in_mid_run),
         cmocka_unit_test(s024_order_of_the_phases),
