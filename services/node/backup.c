@@ -403,7 +403,7 @@ static int sums_load(const char *backup, struct sums *s)
         return rc == ERR_NOT_FOUND || rc == -ENOTDIR
                    ? err_fail(ERR_NOT_FOUND, "%s: no backup: " BACKUP_SUMS " is not in it", backup)
                    : err_wrap(rc, "%s", path);
-    const char *p = (const char *)text.data, *end = p + text.len;
+    const char *p = (const char *)text.data, *end = text.len ? p + text.len : p;
     while (p < end && !rc) {
         const char *eol = memchr(p, '\n', (size_t)(end - p));
         if (!eol)

@@ -1,8 +1,9 @@
 /* Small things of our own that come back from the disk or from the other process: key files ('f'), routes of
- * ipc frames ('i'), keys of tables and places of the trie ('k'). */
+ * ipc frames ('i'), keys of tables and places of the trie ('k'), the list of digests of a backup ('s'). */
 #include "common/bus/ipc.h"
 #include "common/crypto/crypto.h"
 #include "services/metadata/tables.h"
+#include "services/node/backup.h"
 #include "tests/fuzz/target.h"
 
 #include <fcntl.h>
@@ -11,20 +12,26 @@
 #include <unistd.h>
 
 static char folder[] = "/tmp/sitetree-fuzz-file-XXXXXX";
-static char path[64];
+static char path[64], sums[64];
 
 static void clean_up(void)
 {
     unlink(path);
+    unlink(sums);
     rmdir(folder);
+}
+
+static void put_file(const char *name, struct view v)
+{
+    int fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    PROMISE(fd >= 0 && write(fd, v.data, v.len) == (ssize_t)v.len && close(fd) == 0);
 }
 
 static void key_file(struct view v)
 {
     uint8_t secret[32];
     struct sign_key key, again;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    PROMISE(fd >= 0 && write(fd, v.data, v.len) == (ssize_t)v.len && close(fd) == 0);
+    put_file(path, v);
     int rc = key_file_read(path, "sign", secret, sizeof secret);
     PROMISE(rc == 0 || (rc == ERR_KEY_FILE && err_text(rc)[0]));
     int loaded = sign_key_load(path, &key);
@@ -33,6 +40,15 @@ static void key_file(struct view v)
         return;
     PROMISE(sign_key_save(path, &key) == 0 && sign_key_load(path, &again) == 0);
     PROMISE(memcmp(&key, &again, sizeof key) == 0);
+}
+
+/* The files that it names are not there, so no list is a backup. */
+static void backup_list(struct view v)
+{
+    struct backup_result r;
+    put_file(sums, v);
+    int rc = backup_restore(folder, "/nowhere/at/all", true, &r);
+    PROMISE(rc != 0 && err_text(rc)[0] && text_is_clean(view_str(err_text(rc))));
 }
 
 static void route(struct view v)
@@ -73,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (!path[0]) {
         PROMISE(crypto_init() == 0 && mkdtemp(folder) != NULL);
         snprintf(path, sizeof path, "%s/key", folder);
+        snprintf(sums, sizeof sums, "%s/" BACKUP_SUMS, folder);
         (void)atexit(clean_up);
     }
     if (len == 0)
@@ -82,6 +99,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         key_file(v);
     else if (data[0] == 'i')
         route(v);
+    else if (data[0] == 's')
+        backup_list(v);
     else
         table_key(v);
     return 0;

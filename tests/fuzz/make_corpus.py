@@ -197,6 +197,11 @@ def files():
     write("file", "page-key", b"k" + struct.pack(">I", 1) + b"\xab\xc0" + bytes(6) + b"\x03" + b"h" * 32)
     write("file", "page-key-deep", b"k" + struct.pack(">I", 1) + bytes(8) + b"\x11" + b"h" * 32)
     write("file", "place", b"k\x03\xab\xc0")
+    names = ["site.chain", "keys/site.key", "keys/link.key", "keys/head.key", "parents", "node.mdb/data.mdb",
+             "metadata/data.mdb", "manifest.json"]
+    write("file", "sums", b"s" + "".join("%064x  %s\n" % (i, n) for i, n in enumerate(names)).encode())
+    write("file", "sums-empty", b"s")
+    write("file", "sums-cut", b"s" + b"1f" * 32 + b"  site.chain")
     write("file", "long-name", b"k" + b"n" * 500)
 
 
