@@ -427,7 +427,7 @@ struct edits {
     struct buf *bufs; /* values made here */
     size_t n_bufs;
     uint64_t added, changed, removed, expired, bytes;
-    uint64_t lost; /* of those: taken away because the upstream no longer has them */
+    uint64_t lost; /* active ones that go: the upstream no longer has them, or the filter leaves them out */
     int64_t live;  /* by how much the number of active records changes */
 };
 struct edit {

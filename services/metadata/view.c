@@ -182,8 +182,10 @@ static int visit_known(struct compare *c, const struct record *r, const struct s
     bool dead = r->flags & (RECORD_TOMBSTONE | RECORD_EXPIRED);
     bool excluded = !filter_match(c->filter, item);
     c->seen[item - c->set->items] = true;
-    if (excluded)
+    if (excluded) {
+        c->out->lost += c->kind == RUN_FULL && !dead;
         return c->kind == RUN_FULL && !(r->flags & RECORD_TOMBSTONE) ? tombstone(c, r) : 0;
+    }
     if (c->kind == RUN_DELTA_NEW && !(r->flags & RECORD_TOMBSTONE))
         return 0;
     struct view what;

@@ -75,6 +75,66 @@ static void s030_guarded_run_is_asked_again_after_a_restart(void **state)
     WORLD_OK(w);
     assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 2);
     assert_int_equal(world_shown(w, "CEN", true).records, 50);
+    assert_string_equal(world_status(w, "CEN").cause, "mass-change-guard");
+    json_decref(world_call(w, "CEN", "sync.approve", NULL)); /* the one that waits now */
+    scenario_converge(w, MINUTE);
+    world_run_for(w, MINUTE);
+    scenario_equal(w);
+    world_free(w);
+}
+
+/* Of 50 active updates 10 may go, 11 wait; what is expired already does not count; a small run takes nothing.
+ */
+static void s030_guard_to_the_update(void **state)
+{
+    (void)state;
+    static struct metadata_options guarded;
+    guarded = options;
+    guarded.guard_percent = 20;
+    struct world *w = scenario_synced(300, &guarded, 50);
+    world_upstream_churn(w, "up", 0, 0, 10);
+    scenario_sync(w, true);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 0);
+    world_upstream_churn(w, "up", 0, 0, 8); /* of 40 */
+    scenario_sync(w, true);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 0);
+    world_upstream_churn(w, "up", 5, 20, 7); /* of 32: 21.9 %; what comes and changes makes it no better */
+    scenario_sync(w, false);                 /* only what is new */
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 0);
+    json_decref(scenario_now(w, true)); /* of 37 now: 18.9 % */
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 0);
+    world_upstream_churn(w, "up", 0, 0, 7); /* of 30 */
+    json_t *now = scenario_now(w, true);
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 1);
+    unsigned counts[4];
+    world_count(w, "CEN", counts);
+    assert_int_equal(counts[WORLD_LIVE], 30);
+    json_decref(now);
+    world_free(w);
+}
+
+/* A filter that leaves out more than that is a mass change too. */
+static void s030_guard_of_another_filter(void **state)
+{
+    (void)state;
+    static struct metadata_options guarded;
+    guarded = options;
+    guarded.guard_percent = 20;
+    struct world *w = scenario_synced(301, &guarded, 50);
+    json_decref(world_call(w, "CEN", "filter.set", json_pack("{s:[s]}", "products", "nothing-of-the-kind")));
+    json_decref(scenario_now(w, true));
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_n_events(w, "CEN", "sync.guarded"), 1);
+    unsigned counts[4];
+    world_count(w, "B11", counts);
+    assert_int_equal(counts[WORLD_LIVE], 50);
+    json_decref(world_call(w, "CEN", "sync.approve", NULL));
+    scenario_converge(w, MINUTE);
+    world_run_for(w, MINUTE);
+    world_count(w, "B11", counts);
+    assert_int_equal(counts[WORLD_LIVE], 0);
     world_free(w);
 }
 
@@ -418,6 +478,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(s030_guard_waits_for_approval),
         cmocka_unit_test(s030_guard_rejects),
         cmocka_unit_test(s030_guarded_run_is_asked_again_after_a_restart),
+        cmocka_unit_test(s030_guard_to_the_update),
+        cmocka_unit_test(s030_guard_of_another_filter),
         cmocka_unit_test(s031_plan_tells_and_changes_nothing),
         cmocka_unit_test(s031_plan_leaves_no_trace),
         cmocka_unit_test(s031_plan_of_another_filter),
