@@ -149,6 +149,7 @@ struct node {
     struct node_options opt;
     struct node_keys keys;
     struct buf chain;
+    struct hash file_chain; /* of the chain in the folder, which chain may have replaced */
     struct identity id;
     struct { /* from node_set_trust on until the command trust.reload */
         bool there;
@@ -265,6 +266,11 @@ void failover_on_status(
 int probe_on_frame(struct step *s, const struct frame *f) MUST_CHECK;
 int probe_on_link(struct step *s) MUST_CHECK;
 int probe_on_timer(struct step *s) MUST_CHECK;
+
+/* chain.c */
+int chain_start(struct step *s) MUST_CHECK;
+/* The parent's chain of today leads to this site too. ERR_SIGNATURE, ERR_KEY, ERR_ROLLBACK: not believed. */
+int chain_adopt(struct step *s, const Sitetree__Chain *of_parent) MUST_CHECK;
 
 /* place.c */
 int places_start(struct step *s) MUST_CHECK;

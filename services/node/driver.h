@@ -75,6 +75,7 @@ struct driver {
     size_t n_backlog, cap_backlog, backlog_bytes;
     uint64_t backlog_lost;
     bool ready, stopping, stopped;
+    bool again; /* after the stop the same program begins anew: its place in the tree is another one */
     int failed; /* enum err that ends this life; the process starts again from the store */
 };
 

@@ -93,7 +93,7 @@ static int report_check(const struct step *s, const struct session *c, const Sit
     if (strcmp(r->parent, site->cert.parent.s) != 0)
         return err_fail(ERR_KEY, "a report of %s below '%.31s', it is certified below %s", r->site, r->parent,
             site->cert.parent.s);
-    if (site->reported && r->serial < site->last.serial && site->by == c->site)
+    if (site->reported && r->serial < site->last.serial)
         return err_fail(ERR_ROLLBACK, "an old report of %s was sent again", r->site);
     *ret_site = site;
     return 0;
@@ -106,12 +106,15 @@ static int report_take(struct step *s, struct session *c, const Sitetree__Signed
     Sitetree__SiteReport *r;
     struct site *site = NULL;
     int rc = report_read(m, &a, &r);
+    struct site *old = rc ? NULL : site_look(s->n, r->site);
+    if (old && old->reported && r->serial <= old->last.serial && old->by && old->by != c->site)
+        return 0; /* newer ones have come another way since: the sender need not know of that */
     if (!rc)
         rc = report_check(s, c, m, r, &site);
     if (rc)
         return rc;
-    if (site->reported && r->serial <= site->last.serial)
-        return 0; /* the same one again, after a reconnect; or it has come another way since */
+    if (site->reported && r->serial == site->last.serial)
+        return 0; /* the same one again, after a reconnect */
     char state[16], cause[32];
     COPY_TEXT(state, r->state);
     COPY_TEXT(cause, r->cause);
@@ -155,7 +158,13 @@ static int certificate_take(struct step *s, const struct certificate *cert, cons
     if (site && same_parent && memcmp(site->signer, parent->sign_key, 32) == 0 &&
         cert->serial <= site->cert.serial)
         return 0; /* known, or taken back since */
-    if (site && !same_parent && site->known) {
+    bool moves = site && memcmp(site->cert.sign_key, cert->sign_key, 32) == 0 &&
+                 (site->cert.move || cert->move); /* by the site's own word, which the chain proves */
+    if (moves && cert->move < site->cert.move)
+        return 0; /* whoever sent it has not heard of the move */
+    if (moves && cert->move == site->cert.move && !same_parent)
+        return err_fail(ERR_EXISTS, "%s has moved to two places at once", cert->code.s);
+    if (site && !same_parent && site->known && !moves) {
         EVENT(s, "site.conflict", .site = cert->code.s,
             .text = "the code is in use at another place of the tree");
         return err_fail(ERR_EXISTS, "%s is known below %s, and now came from below %s", cert->code.s,
@@ -217,6 +226,8 @@ static int removal_take(struct step *s, struct session *c, const Sitetree__Signe
     struct site *site = site_look(n, r->site);
     if (!site || site->removed.ns)
         return 0;
+    if (site->cert.move && strcmp(r->parent, site->cert.parent.s) != 0)
+        return 0; /* it has left that parent */
     if (!site->up || site->up == &n->self || !site_is_below(site, c->site) ||
         strcmp(r->parent, site->cert.parent.s) != 0)
         return err_fail(ERR_KEY, "%s cannot remove '%.31s'", c->site->cert.code.s, r->site);

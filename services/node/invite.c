@@ -91,6 +91,16 @@ static int revoke_open(struct step *s, const char *id, Sitetree__StoredInvite *m
     return 0;
 }
 
+static int move_check(const struct node *n, const char *code, const struct site *site)
+{
+    for (unsigned i = 0; i <= n->id.depth; i++)
+        if (strcmp(n->id.path[i].code.s, code) == 0)
+            return err_fail(ERR_LOOP, "%s is above %s: it cannot move below it", code, n->opt.site.s);
+    if (site && site->known && site->up == &n->self)
+        return err_fail(ERR_EXISTS, "%s is a child of %s already", code, n->opt.site.s);
+    return 0;
+}
+
 static int wish_check(const struct node *n, json_t *args, struct token *t, int64_t *ret_ttl)
 {
     const char *code = args_text(args, "site"), *tier = args_text(args, "tier");
@@ -110,7 +120,13 @@ static int wish_check(const struct node *n, json_t *args, struct token *t, int64
         return err_fail(ERR_USAGE, "ttl: 1 second to 366 days are possible");
     *ret_ttl = (int64_t)(seconds * NS_PER_S);
     const struct site *site = site_look(n, code);
-    if (site && site->known)
+    t->move = json_is_true(json_object_get(args, "move"));
+    int rc = t->move ? move_check(n, code, site) : 0;
+    if (rc)
+        return rc;
+    if (t->move && site && site->known && !tier)
+        t->tier = site->cert.tier;
+    if (!t->move && site && site->known)
         return err_fail(ERR_EXISTS, "%s is a site of this tree already (below %s)", code,
             site->cert.parent.s[0] ? site->cert.parent.s : "none");
     if (n->id.depth >= TRUST_DEPTH_MAX)
@@ -166,6 +182,7 @@ static int invite_make(struct step *s, json_t *args)
     m.link_key = pb_bytes(view_of(key.public, 32));
     m.created = (uint64_t)s->in->wall.ns;
     m.expires = (uint64_t)t.expires.ns;
+    m.move = t.move;
     struct key k = key_text(id);
     table_put(s->txn, TABLE_INVITES, &k, &m.base);
     effects_access(s->fx, key.public, user);
@@ -269,10 +286,21 @@ static int join_check(struct step *s, const Sitetree__StoredInvite *m, const str
         return err_fail(ERR_TOKEN_EXPIRED, "the invitation of %s was good until %s", m->code,
             wall_text((struct wall){(int64_t)m->expires}, at));
     }
+    if (m->move != (j->move != 0))
+        return err_fail(ERR_TOKEN, m->move ? "the invitation is for a site that moves: sitetree site move"
+                                           : "the invitation is for a site that is new");
     const struct site *site = site_look(n, m->code);
-    if (site && site->known)
+    if (site && site->known && (!m->move || memcmp(site->cert.sign_key, j->sign_key, 32) != 0))
         return err_fail(ERR_EXISTS, "%s is a site of this tree already", m->code);
-    return 0;
+    if (m->move && site && site->known && j->move <= site->cert.move)
+        return err_fail(ERR_ROLLBACK, "%s has moved since", m->code);
+    if (m->move) /* what is above this site may have changed since the invitation */
+        for (unsigned i = 0; i <= n->id.depth; i++)
+            if (strcmp(n->id.path[i].code.s, m->code) == 0)
+                return err_fail(ERR_LOOP, "%s is above %s", m->code, n->opt.site.s);
+    return m->move ? consent_verify(&n->id.hierarchy, m->code, n->opt.site.s, j->move, j->sign_key,
+                         view_of(j->consent, sizeof j->consent))
+                   : 0;
 }
 
 /* Admits the site: certificate, table, door, answer; all of it in this transaction. */
@@ -284,6 +312,8 @@ static int join_admit(struct step *s, const char *id, Sitetree__StoredInvite *m,
         .code = j->code, .parent = n->opt.site, .serial = n->certificate_serial + 1, .issued = s->in->wall};
     memcpy(cert.sign_key, j->sign_key, 32);
     memcpy(cert.link_key, j->link_key, 32);
+    cert.move = j->move;
+    memcpy(cert.consent, j->consent, sizeof cert.consent);
     int rc = tier_parse(m->tier, &cert.tier);
     AUTO_BUF payload = {0};
     AUTO_BUF chain = {0};

@@ -13,8 +13,8 @@ static void proof_bytes(const struct hash *hierarchy, const char *code, const ui
     buf_append(out, link_key, 32);
 }
 
-struct blob *join_request_make(
-    uint64_t request, const struct token *token, const struct sign_key *sign, const struct link_key *link)
+struct blob *join_request_make(uint64_t request, uint64_t move, const struct token *token,
+    const struct sign_key *sign, const struct link_key *link)
 {
     AUTO_BUF proof = {0};
     uint8_t signature[64];
@@ -28,6 +28,12 @@ struct blob *join_request_make(
     m.sign_key = pb_bytes(view_of(sign->public, 32));
     m.link_key = pb_bytes(view_of(link->public, 32));
     m.proof = pb_bytes(view_of(signature, sizeof signature));
+    uint8_t consent[64];
+    if (token->move) {
+        consent_make(&token->hierarchy, token->code.s, token->parent.s, move, sign, consent);
+        m.move = move;
+        m.consent = pb_bytes(view_of(consent, sizeof consent));
+    }
     m.software = (char *)(uintptr_t)SITETREE_VERSION;
     return frame_pack(FRAME_JOIN, 1, request, NULL, &m.base, false);
 }
@@ -66,6 +72,12 @@ int join_request_check(const struct frame *f, const struct hash *hierarchy, stru
     rc = sign_verify(j.sign_key, "join", buf_view(&proof), pb_view(m->proof));
     if (rc)
         return err_wrap(rc, "proof of %s", j.code.s);
+    if (m->move && m->consent.len != sizeof j.consent)
+        return err_fail(ERR_MALFORMED, "a consent of %zu bytes", m->consent.len);
+    if (m->move) {
+        j.move = m->move;
+        memcpy(j.consent, m->consent.data, sizeof j.consent);
+    }
     *ret_request = j;
     return 0;
 }

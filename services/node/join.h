@@ -7,10 +7,12 @@
 struct join_request {
     struct site_code code;
     uint8_t sign_key[32], link_key[32];
+    uint64_t move; /* 0: a site that is new; checked with consent_verify */
+    uint8_t consent[64];
 };
-/* NULL on no memory. */
-struct blob *join_request_make(
-    uint64_t request, const struct token *token, const struct sign_key *sign, const struct link_key *link);
+/* move: with a token for one, the number of it. NULL on no memory. */
+struct blob *join_request_make(uint64_t request, uint64_t move, const struct token *token,
+    const struct sign_key *sign, const struct link_key *link);
 /* ERR_TOKEN (another hierarchy), ERR_SIGNATURE, ERR_KEY, ERR_MALFORMED. */
 int join_request_check(
     const struct frame *f, const struct hash *hierarchy, struct join_request *ret_request) MUST_CHECK;

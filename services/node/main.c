@@ -252,6 +252,10 @@ static int serve(struct driver *d, char **argv)
     if (!rc)
         rc = driver_run(d);
     driver_done(d);
+    if (rc == 0 && d->again) {
+        execv("/proc/self/exe", argv);
+        rc = complain("start again", -errno);
+    }
     if (rc == 0) {
         log_record(LOG_INFO, "stopped", NULL);
         return 0;

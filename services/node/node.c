@@ -174,6 +174,7 @@ static int certificate_read(
     memcpy(c.link_key, m->link_key.data, 32);
     memcpy(ret_signer, signed_bytes->key.data, 32);
     c.serial = m->serial;
+    c.move = m->move;
     c.issued.ns = (int64_t)m->issued;
     *ret = c;
     return 0;
@@ -273,7 +274,9 @@ static int on_start(struct step *s)
     INVARIANT(!s->n->started);
     s->n->started = true;
     s->n->worker_since = s->in->wall;
-    int rc = numbers_load(s);
+    int rc = chain_start(s);
+    if (!rc)
+        rc = numbers_load(s);
     if (!rc)
         rc = restored_start(s);
     if (!rc)

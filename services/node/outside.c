@@ -10,6 +10,8 @@
 #include "common/control/answer.h"
 #include "services/node/driver.h"
 #include "services/node/setup.h"
+#include "services/node/site_folder.h"
+#include "services/node/trust.h"
 
 #define TICK_NS (5 * NS_PER_S)
 #define WORKER_GRACE_NS (10 * NS_PER_S)
@@ -256,11 +258,31 @@ void outside_ready(struct driver *d)
 
 /* ---- operators ---- */
 
+/* `site move` has written another chain of certificates: the process begins anew with it. */
+static void identity_reload(struct driver *d)
+{
+    AUTO_BUF chain = {0};
+    char path[4200];
+    struct input stop = {.kind = INPUT_COMMAND, .body = view_str("{\"command\":\"stop\"}")};
+    struct identity now, next;
+    snprintf(path, sizeof path, "%s/" CHAIN_FILE, d->dir);
+    if (file_read_whole(path, TRUST_BYTES_MAX, &chain) ||
+        chain_verify_bytes(buf_view(&chain), &d->opt.hierarchy, &next) ||
+        chain_verify_bytes(buf_view(&d->chain), &d->opt.hierarchy, &now) ||
+        strcmp(identity_site(&next)->parent.s, identity_site(&now)->parent.s) == 0)
+        return;
+    log_record(LOG_INFO, "place-changed", "next", "the node begins anew", NULL);
+    d->again = true;
+    driver_input(d, &stop);
+}
+
 static void reload(struct driver *d, uint64_t command)
 {
     AUTO_BUF json = {0};
     AUTO_BLOB *answer = NULL;
     int rc = options_reload(d, &json);
+    if (!rc)
+        identity_reload(d);
     if (rc)
         log_record(LOG_ERROR, "reload-refused", "why", err_text(rc), "next",
             "the configuration of before stays", NULL);

@@ -35,6 +35,12 @@ struct setup_result {
 int setup_join(const char *dir, const char *token, int64_t timeout_ns, const struct setup_progress *progress,
     struct setup_result *ret_result) MUST_CHECK;
 
+/* The site in dir goes below the parent that made the token (`site invite CODE --move`): with its keys, its
+ * data and all that is below it. The daemon may run; it takes the new place with its next reload or start.
+ * Repeating it is safe. Errors as of setup_join; ERR_NOT_FOUND: there is no site in dir. */
+int setup_move(const char *dir, const char *token, int64_t timeout_ns, const struct setup_progress *progress,
+    struct setup_result *ret_result) MUST_CHECK;
+
 /* A new head key for the hierarchy of the central site in dir, vouched for by the root key in root_path
  * (NULL: the one in the folder), under the version after the one in force, at least `least`. A daemon takes
  * it over when it is told to load its trust again, or at its next start; every site with the first head.

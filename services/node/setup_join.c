@@ -130,7 +130,7 @@ static int join_prepare(struct site_folder *p, const char *token, struct joining
         rc = file_write_whole(site_folder_path(p, TOKEN_FILE), view_str(token), 0600);
     if (rc)
         return rc;
-    j->request = join_request_make(1, j->token, &j->sign, &j->link);
+    j->request = join_request_make(1, 0, j->token, &j->sign, &j->link);
     return j->request ? 0 : -ENOMEM;
 }
 
@@ -229,12 +229,99 @@ int setup_join(const char *dir, const char *token, int64_t timeout_ns, const str
     int rc = crypto_init();
     if (!rc)
         rc = token_decode(token, &t);
+    if (!rc && t.move) {
+        rc = err_fail(ERR_TOKEN, "the token is for %s, which moves: sitetree site move", t.code.s);
+        token_done(&t);
+    }
     if (rc)
         return rc;
     struct joining j = {.token = &t, .progress = progress};
     rc = expiry_check(dir, &t);
     if (!rc)
         rc = join_run(dir, token, &j, timeout_ns, &result);
+    blob_free(j.request);
+    buf_done(&j.answer);
+    secret_wipe(&j.sign, sizeof j.sign);
+    secret_wipe(&j.link, sizeof j.link);
+    token_done(&t);
+    if (!rc)
+        *ret_result = result;
+    return rc;
+}
+
+/* ---- a site that is in the tree already ---- */
+
+static int move_check(const struct identity *id, const struct token *t)
+{
+    const struct certificate *own = identity_site(id);
+    if (!t->move)
+        return err_fail(ERR_TOKEN,
+            "the token is for a new site; one for a move is made by: sitetree site invite %s --move",
+            t->code.s);
+    if (strcmp(own->code.s, t->code.s) != 0)
+        return err_fail(ERR_TOKEN, "the token is for %s, this is %s", t->code.s, own->code.s);
+    if (id->depth == 0)
+        return err_fail(ERR_TOKEN, "%s is the central site", own->code.s);
+    if (own->tier != t->tier)
+        return err_fail(ERR_TOKEN,
+            "the token is for a %s site, this is a %s one: sitetree site invite %s --move --tier %s",
+            tier_word(t->tier), tier_word(own->tier), t->code.s, tier_word(own->tier));
+    return 0;
+}
+
+static int move_run(struct site_folder *p, struct joining *j, int64_t timeout_ns, struct setup_result *ret)
+{
+    AUTO_BUF chain = {0};
+    AUTO_BUF fresh = {0};
+    struct identity id;
+    struct joined joined;
+    int rc = file_read_whole(site_folder_path(p, CHAIN_FILE), TRUST_BYTES_MAX, &chain);
+    if (rc == ERR_NOT_FOUND)
+        return err_fail(rc, "%s: there is no site in it yet: sitetree site join", p->dir);
+    if (!rc)
+        rc = chain_verify_bytes(buf_view(&chain), &j->token->hierarchy, &id);
+    if (!rc)
+        rc = move_check(&id, j->token);
+    if (rc)
+        return rc;
+    result_fill(ret, j->token);
+    if (strcmp(identity_site(&id)->parent.s, j->token->parent.s) == 0) {
+        ret->again = true;
+        return 0;
+    }
+    rc = sign_key_load(site_folder_path(p, "keys/site.key"), &j->sign);
+    if (!rc)
+        rc = link_key_load(site_folder_path(p, "keys/link.key"), &j->link);
+    if (rc)
+        return rc;
+    uint64_t now = (uint64_t)clock_wall(&clock_real).ns, last = identity_site(&id)->move;
+    j->request = join_request_make(1, now > last ? now : last + 1, j->token, &j->sign, &j->link);
+    rc = j->request ? join_talk(j, timeout_ns) : -ENOMEM;
+    if (!rc)
+        rc = join_finish(p, j, &joined);
+    if (rc)
+        return rc;
+    ret->generation = joined.generation;
+    ret->records = joined.records;
+    return 0;
+}
+
+int setup_move(const char *dir, const char *token, int64_t timeout_ns, const struct setup_progress *progress,
+    struct setup_result *ret_result)
+{
+    struct token t;
+    struct site_folder p;
+    struct setup_result result = {0};
+    CLEANUP(site_folder_unlock) int lock = -1;
+    int rc = crypto_init();
+    if (!rc)
+        rc = token_decode(token, &t);
+    if (rc)
+        return rc;
+    struct joining j = {.token = &t, .progress = progress};
+    rc = site_folder_lock(&p, dir, &lock);
+    if (!rc)
+        rc = move_run(&p, &j, timeout_ns, &result);
     blob_free(j.request);
     buf_done(&j.answer);
     secret_wipe(&j.sign, sizeof j.sign);

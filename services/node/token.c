@@ -66,6 +66,7 @@ int token_encode(const struct token *t, struct buf *out)
     m.parent = (char *)(uintptr_t)t->parent.s;
     m.secret = pb_bytes(view_of(t->secret, 32));
     m.expires = (uint64_t)t->expires.ns;
+    m.move = t->move;
     m.n_parents = t->n_parents;
     m.parents = list;
     AUTO_BUF bytes = {0};
@@ -100,6 +101,7 @@ static int token_take(const Sitetree__Token *m, struct token *t)
             ERR_TOKEN, "it names %zu parents, 1 to %d are possible", m->n_parents, NODE_PARENTS_MAX);
     memcpy(t->secret, m->secret.data, 32);
     t->expires.ns = (int64_t)m->expires;
+    t->move = m->move;
     t->n_parents = (unsigned)m->n_parents;
     for (unsigned i = 0; i < t->n_parents && !rc; i++)
         rc = place_take(m->parents[i], &t->parents[i]);

@@ -11,6 +11,7 @@ struct token {
     enum tier tier;
     uint8_t secret[32]; /* seed of the one CURVE key that may join with it */
     struct wall expires;
+    bool move; /* for a site that is in the tree already */
     unsigned n_parents;
     struct node_place parents[NODE_PARENTS_MAX]; /* parent first */
 };

@@ -29,6 +29,41 @@ static char *text(const char *s)
     return (char *)(uintptr_t)s; /* protobuf-c only reads it when it packs */
 }
 
+static size_t consent_bytes(
+    const struct hash *hierarchy, const char *code, const char *parent, uint64_t move, uint8_t out[256])
+{
+    AUTO_BUF b = {0};
+    buf_append(&b, hierarchy->b, 32);
+    buf_u8(&b, (uint8_t)strlen(code));
+    buf_str(&b, code);
+    buf_u8(&b, (uint8_t)strlen(parent));
+    buf_str(&b, parent);
+    buf_be64(&b, move);
+    INVARIANT(b.err || b.len <= 256);
+    if (!b.err)
+        memcpy(out, b.data, b.len);
+    return b.err ? 0 : b.len;
+}
+
+void consent_make(const struct hash *hierarchy, const char *code, const char *parent, uint64_t move,
+    const struct sign_key *site, uint8_t ret_consent[64])
+{
+    uint8_t bytes[256];
+    size_t n = consent_bytes(hierarchy, code, parent, move, bytes);
+    memset(ret_consent, 0, 64); /* stands where there is no memory: nobody takes it */
+    if (n)
+        sign_detached(site, "move", view_of(bytes, n), ret_consent);
+}
+
+int consent_verify(const struct hash *hierarchy, const char *code, const char *parent, uint64_t move,
+    const uint8_t sign_key[32], struct view consent)
+{
+    uint8_t bytes[256];
+    size_t n = consent_bytes(hierarchy, code, parent, move, bytes);
+    return n ? err_wrap(sign_verify(sign_key, "move", view_of(bytes, n), consent), "consent of %s", code)
+             : -ENOMEM;
+}
+
 static void fill(Sitetree__SiteCertificate *m, const struct hash *hierarchy, const struct certificate *c)
 {
     m->hierarchy = pb_bytes(view_of(hierarchy->b, 32));
@@ -39,6 +74,8 @@ static void fill(Sitetree__SiteCertificate *m, const struct hash *hierarchy, con
     m->link_key = pb_bytes(view_of(c->link_key, 32));
     m->serial = c->serial;
     m->issued = (uint64_t)c->issued.ns;
+    m->move = c->move;
+    m->consent = pb_bytes(view_of(c->consent, c->move ? sizeof c->consent : 0));
 }
 
 int trust_make(const struct sign_key *root, uint64_t version, const uint8_t head_key[32],
@@ -150,6 +187,13 @@ static int certificate_take(const Sitetree__SiteCertificate *m, const struct has
     if ((c.tier == TIER_CENTRAL) != (parent == NULL) || (parent && c.tier < parent->tier))
         return err_fail(ERR_MALFORMED, "%s cannot be a %s site below a %s one", c.code.s, tier_word(c.tier),
             parent ? tier_word(parent->tier) : "missing");
+    if (m->move) {
+        rc = consent_verify(hierarchy, c.code.s, c.parent.s, m->move, c.sign_key, pb_view(m->consent));
+        if (rc)
+            return rc;
+        c.move = m->move;
+        memcpy(c.consent, m->consent.data, sizeof c.consent);
+    }
     *ret_certificate = c;
     return 0;
 }

@@ -20,6 +20,8 @@ struct certificate {
     uint8_t sign_key[32], link_key[32];
     uint64_t serial;
     struct wall issued;
+    uint64_t move; /* 0: it never came from another parent */
+    uint8_t consent[64];
 };
 /* What a whole chain says, checked. */
 struct identity {
@@ -41,6 +43,12 @@ int trust_make(const struct sign_key *root, uint64_t version, const uint8_t head
 /* Appends the packed SiteCertificate payload and gives its signature by the parent. */
 int certificate_make(const struct hash *hierarchy, const struct certificate *cert,
     const struct sign_key *parent, struct buf *ret_payload, uint8_t ret_signature[64]) MUST_CHECK;
+/* What a site signs that lets itself be certified by another parent: so no parent can take a site away from
+ * another one, and the newest of its places is known by its own number. ERR_SIGNATURE. */
+void consent_make(const struct hash *hierarchy, const char *code, const char *parent, uint64_t move,
+    const struct sign_key *site, uint8_t ret_consent[64]);
+int consent_verify(const struct hash *hierarchy, const char *code, const char *parent, uint64_t move,
+    const uint8_t sign_key[32], struct view consent) MUST_CHECK;
 /* Appends the packed chain that `parent_chain` (packed) makes with one more certificate. */
 int chain_extend(struct view parent_chain, const Sitetree__Signed *certificate, struct buf *out) MUST_CHECK;
 

@@ -171,6 +171,16 @@ static int on_welcome(struct step *s, const struct frame *f)
     if (w->epoch.len)
         memcpy(u->epoch.b, w->epoch.data, sizeof u->epoch.b);
     u->generation = w->generation;
+    if (w->chain && u->place == 0) {
+        rc = chain_adopt(s, w->chain);
+        if (rc == -ENOMEM)
+            return rc;
+        if (rc) {
+            char why[160];
+            COPY_TEXT(why, err_text(rc));
+            refusal_note(s, uplink_site(n), true, rc, why);
+        }
+    }
     places_adopt(s, u->place, w->above, w->n_above);
     int64_t wish = (int64_t)w->heartbeat_ms * NS_PER_MS;
     u->heartbeat_ns = wish < 100 * NS_PER_MS || wish > 3600 * NS_PER_S ? n->opt.heartbeat_ns : wish;

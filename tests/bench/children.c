@@ -89,7 +89,7 @@ static void on_state(void *ctx, enum bus_lane lane, enum bus_client_state state,
     else if (c->joined)
         say_hello(c);
     else
-        say(c, join_request_make(1, &c->token, &c->sign, &c->link));
+        say(c, join_request_make(1, 0, &c->token, &c->sign, &c->link));
 }
 
 static void on_joined(struct child *c, struct view body)

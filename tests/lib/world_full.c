@@ -174,13 +174,19 @@ struct world *world_full_new(const struct world_options *opt, const char *centra
     return w;
 }
 
-char *world_invite(struct world *w, const char *code, const char *parent)
+static char *invite(struct world *w, const char *code, const char *parent, bool move)
 {
-    json_t *j = world_call(w, parent, "site.invite", json_pack("{s:s}", "site", code));
+    json_t *j =
+        world_call(w, parent, "site.invite", json_pack("{s:s, s:b}", "site", code, "move", (int)move));
     const char *token = json_string_value(json_object_get(json_object_get(j, "data"), "token"));
     char *copy = token ? must(strdup(token)) : NULL;
     json_decref(j);
     return copy;
+}
+
+char *world_invite(struct world *w, const char *code, const char *parent)
+{
+    return invite(w, code, parent, false);
 }
 
 /* What the parent's ZAP table says of a key. */
@@ -247,7 +253,8 @@ int world_join_with(struct world *w, const char *code, const char *parent, const
     const char *user = user_of(up, key.public);
     if (!user[0])
         return err_fail(ERR_KEY, "the door of %s is closed for this key", parent);
-    struct blob *frame = must(join_request_make(77, &token, &f->site, &f->link));
+    struct blob *frame =
+        must(join_request_make(77, (uint64_t)(WALL_START + w->now), &token, &f->site, &f->link));
     w->join_session = ++w->sessions;
     struct input in = {
         .kind = INPUT_FRAME,
@@ -277,6 +284,20 @@ int world_join(struct world *w, const char *code, const char *parent)
         return err_fail(ERR_REFUSED, "%s does not invite %s", parent, code);
     int rc = world_join_with(w, code, parent, token);
     free(token);
+    return rc;
+}
+
+int world_move_site(struct world *w, const char *code, const char *parent)
+{
+    char *token = invite(w, code, parent, true);
+    if (!token)
+        return err_fail(ERR_REFUSED, "%s does not invite %s", parent, code);
+    int rc = world_join_with(w, code, parent, token);
+    free(token);
+    if (rc == 0) { /* the daemon begins anew with what lies in its folder */
+        world_crash(w, code);
+        world_restart(w, code);
+    }
     return rc;
 }
 

@@ -24,5 +24,7 @@ void world_full_certificate(struct world_site *s, struct certificate *c);
 void world_full_trust(struct world_site *s, struct view chain);
 /* The head that a site holds, as a hint without deltas; NULL: none. The caller owns it. */
 struct blob *world_hint_of(struct world *w, const char *code);
+/* A site of the tree goes below another parent, with everything that it has, and starts again. */
+int world_move_site(struct world *w, const char *code, const char *parent);
 /* What the node of a site looks like. */
 struct node_view world_node_view(struct world *w, const char *code);

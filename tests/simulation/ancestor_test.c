@@ -1,6 +1,6 @@
-/* Scenarios with nodes that have more than one place to go: 040 the parent dies, 041 it is mute, 042 it is
- * slow, 043 nobody above is left, 044 a crash at every effect on the way over and back, 045 a removed site,
- * 046 in the middle of a bulk transfer, 047 a parent that comes back with less. */
+/* Scenarios with nodes that have more than one place to go: 060 the parent dies, 061 it is mute, 062 it is
+ * slow, 063 nobody above is left, 064 a crash at every effect on the way over and back, 065 a removed site,
+ * 066 in the middle of a bulk transfer, 067 a parent that comes back with less, 068 a site moves. */
 #include "tests/lib/world_full.h"
 #include "tests/simulation/scenario.h"
 
@@ -319,6 +319,66 @@ static void s067_a_parent_with_less_is_left_for_one_with_more(void **state)
     world_free(w);
 }
 
+static void s068_a_site_moves_with_all_below_it(void **state)
+{
+    (void)state;
+    struct world *w = line(68, 200);
+    join(w, "P02", "CEN");
+    scenario_converge(w, MINUTE);
+    world_reset_counts(w, "B11");
+    world_reset_counts(w, "C11");
+    assert_int_equal(world_move_site(w, "P01", "B11"), ERR_REFUSED); /* below itself */
+    WORLD_TRUE(w, world_move_site(w, "B11", "P02") == 0);
+    LIVE_WITHIN(w, "B11", "P02", 15 * NS_PER_S);
+    LIVE_WITHIN(w, "C11", "B11", 15 * NS_PER_S);
+    world_run_for(w, MINUTE);
+    assert_int_equal(world_counts(w, "B11")->pages, 0);
+    assert_int_equal(world_counts(w, "C11")->pages, 0);
+    news(w);
+    world_run_for(w, MINUTE);
+    assert_told(w, "CEN", "B11", "parent", "P02");
+    assert_told(w, "CEN", "B11", "class", "live");
+    assert_told(w, "CEN", "C11", "class", "live");
+    assert_told(w, "P02", "C11", "class", "live");
+    assert_int_equal(events(w, "CEN", "site.conflict"), 0);
+    /* what is below has the new chain: it finds the new site above when its parent dies */
+    world_crash(w, "B11");
+    LIVE_WITHIN(w, "C11", "P02", 15 * NS_PER_S);
+    world_crash(w, "C11"); /* also after a restart, from the store */
+    world_restart(w, "C11");
+    LIVE_WITHIN(w, "C11", "P02", 30 * NS_PER_S);
+    world_restart(w, "B11");
+    LIVE_WITHIN(w, "C11", "B11", 90 * NS_PER_S);
+    /* the parent of before still believes that it is its own, tells so, and takes it back: nobody listens */
+    world_crash(w, "P01");
+    world_restart(w, "P01");
+    world_run_for(w, MINUTE);
+    json_t *j = world_call(w, "P01", "site.remove", json_pack("{s:s}", "site", "B11"));
+    WORLD_TRUE(w, j && json_object_get(j, "data"));
+    json_decref(j);
+    news(w);
+    world_run_for(w, MINUTE);
+    assert_told(w, "CEN", "B11", "parent", "P02");
+    assert_told(w, "CEN", "B11", "class", "live");
+    assert_int_equal(events(w, "CEN", "report.refused"), 0);
+    assert_int_equal(events(w, "CEN", "site.conflict"), 0);
+    world_crash(w, "CEN"); /* from its store */
+    world_restart(w, "CEN");
+    world_run_for(w, MINUTE);
+    assert_told(w, "CEN", "B11", "parent", "P02");
+    /* and back, and up to the top */
+    WORLD_TRUE(w, world_move_site(w, "B11", "P01") == 0);
+    LIVE_WITHIN(w, "B11", "P01", 15 * NS_PER_S);
+    WORLD_TRUE(w, world_move_site(w, "B11", "CEN") == 0);
+    LIVE_WITHIN(w, "B11", "CEN", 15 * NS_PER_S);
+    news(w);
+    world_run_for(w, MINUTE);
+    assert_told(w, "CEN", "C11", "class", "live");
+    assert_told(w, "CEN", "B11", "parent", "CEN");
+    nothing_twice(w);
+    world_free(w);
+}
+
 static void ancestor_seeds(void **state)
 {
     (void)state;
@@ -391,6 +451,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(s065_a_removed_site_is_refused_by_every_ancestor),
         cmocka_unit_test(s066_bulk_goes_on_over_the_ancestor),
         cmocka_unit_test(s067_a_parent_with_less_is_left_for_one_with_more),
+        cmocka_unit_test(s068_a_site_moves_with_all_below_it),
         cmocka_unit_test(ancestor_seeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -133,6 +133,38 @@ def test_an_orphan(tree, repo):
     wait_for(lambda: live(b11, "P01>B11"), 90, "B11 is back at P01")
 
 
+def test_a_site_moves_with_all_below_it(line, tree, repo):
+    central, p01, b11 = line
+    p02 = tree.join(central, "P02", tier="primary")
+    c11 = tree.join(b11, "C11")
+    tree.wait_equal()
+    wait_for(lambda: of_tree(central, "C11")["class"] == "live", 10, "CEN knows of C11")
+    refused = b11.cli("site", "move", tree.invite(p02, "B99"), ok=None)
+    assert refused.error == "token", refused
+    token = p02.cli("site", "invite", "B11", "--move", "--tier", "branch").data["token"]
+    assert p01.cli("site", "move", token, ok=None).error == "token"
+    assert c11.cli("site", "join", token, "--no-start", ok=None).error == "token"
+    keys = sorted(p.read_text() for p in (b11.dir / "keys").iterdir())
+    moved = b11.cli("site", "move", token).data
+    assert (moved["site"], moved["parent"], moved["state"]) == ("B11", "P02", "live"), moved
+    assert b11.cli("site", "move", token).data["again"]
+    assert keys == sorted(p.read_text() for p in (b11.dir / "keys").iterdir())
+    assert live(b11, "P02>B11")
+    assert b11.status()["bytes_in"] < 10_000  # since the start of the node: no page came again
+    wait_for(lambda: of_tree(central, "B11")["parent"] == "P02", 10, "CEN knows of the move")
+    wait_for(lambda: of_tree(p02, "C11")["class"] == "live", 10, "what is below has come along")
+    wait_for(lambda: events(c11, "site.chain"), 10, "C11 has the new chain")
+    p01.cli("site", "remove", "B11", "--yes")
+    repo.write(sample(320))
+    assert central.sync(full=True)["result"] == "succeeded"
+    tree.wait_equal()
+    b11.kill()
+    wait_for(lambda: live(c11, "P02>C11"), 20, "C11 finds the new site above")
+    b11.start()
+    wait_for(lambda: live(c11, "B11>C11"), 90, "C11 is back at B11")
+    tree.verify_all()
+
+
 def test_a_removed_site_finds_no_other_door(line):
     central, p01, b11 = line
     p01.cli("site", "remove", "B11", "--yes")

@@ -23,7 +23,7 @@
         OPT(OPT_LIMIT) | OPT(OPT_AFTER)
 
 const struct noun nouns[] = {
-    {"site", "sites of the tree: begin, invite, join, list, remove"},
+    {"site", "sites of the tree: begin, invite, join, move, list, remove"},
     {"upstream", "where updates come from (central site)"},
     {"sync", "runs that bring the catalogue up to date"},
     {"update", "single updates: publish, expire, remove, show"},
@@ -65,9 +65,18 @@ const struct command commands[] = {
         "Checks the token before the network is touched, makes the keys of this site, starts sitetreed and "
         "waits until "
         "the catalogue is there and verified."},
-    {"site", "invite", {SITE_ARG}, OPT(OPT_TIER) | OPT(OPT_TTL), COMMAND_CHANGES, "site.invite",
-        "site-invite", &view_invite, NULL, "make a token with which one site can join below this one",
-        "A token can be used once, and until it expires."},
+    {"site", "move", {{"TOKEN", NULL, ARG_TEXT, false, false}}, OPT(OPT_YES) | OPT(OPT_TIMEOUT),
+        COMMAND_CHANGES | COMMAND_WAITS, NULL, "site-move", NULL, run_move,
+        "put this site, with all that is below it, below another parent",
+        "TOKEN is made at the new parent: sitetree site invite CODE --move. Keys, catalogue and children "
+        "stay, and "
+        "nothing is fetched again. Afterwards remove the site at its old parent: sitetree site remove CODE."},
+    {"site", "invite", {SITE_ARG}, OPT(OPT_TIER) | OPT(OPT_TTL) | OPT(OPT_MOVE), COMMAND_CHANGES,
+        "site.invite", "site-invite", &view_invite, NULL,
+        "make a token with which one site can join below this one",
+        "A token can be used once, and until it expires. With --move it is for a site that is in the tree "
+        "already: "
+        "sitetree site move, at that site, takes it."},
     {"site", "invites", {{0}}, 0, 0, "site.invites", "site-invites", &view_invites, NULL,
         "the tokens that were made", NULL},
     {"site", "revoke", {{"ID", NULL, ARG_TEXT, false, false}}, 0, COMMAND_CHANGES, "site.revoke",

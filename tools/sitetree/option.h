@@ -32,6 +32,7 @@ enum option_kind {
     X(OPT_NO_START, "no-start", 0, OPTION_FLAG, "", NULL, "leave sitetreed to be started by hand")           \
     X(OPT_TIER, "tier", 0, OPTION_CHOICE, "primary|secondary|branch", "tier",                                \
         "place in the tree that the token is for")                                                           \
+    X(OPT_MOVE, "move", 0, OPTION_FLAG, "", "move", "for a site of the tree that is to come here from its parent")   \
     X(OPT_TTL, "ttl", 0, OPTION_DURATION, "TIME", "ttl", "how long the token can be used; 24h without it")   \
     X(OPT_ALL, "all", 0, OPTION_FLAG, "", "all", "the sites below the children too")                         \
     X(OPT_FULL, "full", 0, OPTION_FLAG, "", "full", "look at everything, not only at what changed")          \

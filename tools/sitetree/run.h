@@ -41,6 +41,7 @@ int run_recall(struct cli *c);
 /* setup.c: what is done without a daemon */
 int run_init(struct cli *c);
 int run_join(struct cli *c);
+int run_move(struct cli *c);
 
 /* trust.c */
 int run_trust_show(struct cli *c);

@@ -123,7 +123,9 @@ static int look(
         return rc;
     const char *state = text_at(status, "data.state"), *cause = text_at(status, "data.cause");
     json_int_t generation = json_integer_value(view_at(status, "data.generation"));
-    if (state && strcmp(state, "live") == 0 && generation >= (json_int_t)joined->generation) {
+    const char *parent = text_at(status, "data.parent"); /* another one: the daemon of before a move */
+    bool placed = parent && strcmp(parent, joined->parent.s) == 0;
+    if (placed && state && strcmp(state, "live") == 0 && generation >= (json_int_t)joined->generation) {
         *ret_status = status;
         return 1;
     }
@@ -214,6 +216,41 @@ int run_join(struct cli *c)
             return output_fail(&c->output, rc, "sitetree explain");
     }
     tell_joined(c, &joined, status);
+    json_decref(status);
+    return 0;
+}
+
+/* --- moving
+ * ------------------------------------------------------------------------------------------------------ */
+
+int run_move(struct cli *c)
+{
+    struct setup_result moved;
+    struct setup_progress progress = {on_step, c};
+    struct control *control = NULL;
+    json_t *status = NULL, *answer = NULL;
+    int exit_code;
+    int rc = setup_move(cli_dir(c), c->args[0], JOIN_NS, &progress, &moved);
+    if (rc)
+        return output_fail(&c->output, rc, NULL);
+    rc = ask_open(c, 10 * NS_PER_S, &control);
+    bool runs = rc == 0;
+    if (runs)
+        rc = ask_once(control, "reload", NULL, &answer, &exit_code);
+    control_close(control);
+    json_decref(answer);
+    if (runs && !rc)
+        rc = wait_live(c, &moved, &status);
+    output_progress(&c->output, NULL, false);
+    if (runs && rc)
+        return output_fail(&c->output, rc, "sitetree explain");
+    say(c, "moved", "%s is below %s now%s", moved.site.s, moved.parent.s,
+        runs ? "" : "; sitetreed does not run");
+    say(c, "next", "at the parent of before: sitetree site remove %s", moved.site.s);
+    if (c->output.json)
+        output_data(&c->output, "site-move",
+            json_pack("{s:s, s:s, s:b, s:b, s:O?}", "site", moved.site.s, "parent", moved.parent.s, "again",
+                moved.again, "running", runs, "state", view_at(status, "data.state")));
     json_decref(status);
     return 0;
 }

@@ -52,8 +52,8 @@ static void guest_init(struct guest *g, const char *code, int64_t ttl)
 static int knock(struct guest *g, struct joined *out)
 {
     AUTO_BUF chain = {0};
-    assert_int_equal(
-        0, pump_frame(&p, 0, ++p.next_session, g->user, join_request_make(7, &g->token, &g->sign, &g->link)));
+    assert_int_equal(0,
+        pump_frame(&p, 0, ++p.next_session, g->user, join_request_make(7, 0, &g->token, &g->sign, &g->link)));
     int rc = refusal_code(p.stray);
     if (rc)
         return rc;
@@ -209,7 +209,7 @@ static void test_an_admission_is_whole_or_not(void **state)
     for (unsigned n = 1; n < 20; n++) { /* the n-th write fails */
         store_fail_after(p.nodes[0].store, n, ERR_MAP_FULL);
         int rc =
-            pump_frame(&p, 0, ++p.next_session, g.user, join_request_make(7, &g.token, &g.sign, &g.link));
+            pump_frame(&p, 0, ++p.next_session, g.user, join_request_make(7, 0, &g.token, &g.sign, &g.link));
         store_fail_after(p.nodes[0].store, 0, 0);
         if (rc == 0)
             break;

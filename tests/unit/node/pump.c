@@ -360,7 +360,7 @@ int pump_join(struct pump *p, int parent, const char *code, const char *tier)
     int i = (int)p->n - 1;
     must(user ? 0 : ERR_KEY);
     must(pump_frame(
-        p, parent, ++p->next_session, user, join_request_make(7, &token, &x->keys.site, &x->keys.link)));
+        p, parent, ++p->next_session, user, join_request_make(7, 0, &token, &x->keys.site, &x->keys.link)));
     struct frame f;
     struct joined joined;
     must(frame_parse(blob_view(p->stray), &f));

@@ -32,7 +32,7 @@ static const char *vectors, *proto;
     X(sync_request) X(sync_ack)                                                                              \
     X(worker_ready) X(site_info) X(link_state) X(sign_head) X(event_note) X(worker_status) X(control)        \
     X(control_reply)                                                                                         \
-    X(stored_site) X(stored_places) X(stored_invite) X(stored_report) X(stored_event) X(stored_refusal) X(stored_signing)
+    X(stored_site) X(stored_places) X(stored_chain) X(stored_invite) X(stored_report) X(stored_event) X(stored_refusal) X(stored_signing)
 /* clang-format on */
 
 static const ProtobufCMessageDescriptor *const messages[] = {
