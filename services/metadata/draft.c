@@ -293,11 +293,18 @@ int draft_sign(struct metadata *m)
     head_pack_payload(h, &m->trust.hierarchy, &d->payload);
     if (d->scopes.err || d->payload.err)
         return -ENOMEM;
+    if (m->next_request == 0) /* a signature for a life before this one must not fit */
+        m->next_request = state_random(m) >> 1;
     d->request = ++m->next_request;
     Sitetree__SignHead sign = SITETREE__SIGN_HEAD__INIT;
     sign.payload = pb_bytes(buf_view(&d->payload));
-    send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD,
-        frame_pack(
-            FRAME_SIGN_HEAD, d->urgent ? CLASS_RECALL : CLASS_HEAD, d->request, NULL, &sign.base, false));
+    struct blob *frame = frame_pack(
+        FRAME_SIGN_HEAD, d->urgent ? CLASS_RECALL : CLASS_HEAD, d->request, NULL, &sign.base, false);
+    /* The node stores what it signs while the draft is being stored here: after a crash in between a number
+     * is skipped. An epoch, though, is stored here before its first use. */
+    if (same_epoch)
+        effects_send_early(m->fx, (struct peer){PEER_NODE, 0}, CLASS_HEAD, frame);
+    else
+        send_to(m, (struct peer){PEER_NODE, 0}, CLASS_HEAD, frame);
     return 0;
 }

@@ -306,10 +306,11 @@ int origin_on_signed(struct metadata *m, const struct frame *f)
         fence_open(m);
     state_apply(m, h);
     timer_set(m, TIMER_EXPIRY, m->opt.head_lifetime_ns / 4 + NS_PER_S);
+    /* leaves after the commit: the origin is durable first; and before the event, for which the node commits
+     */
+    serve_publish(m, d->deltas, d->n_deltas, d->urgent);
     event_note(m, "head.published", NULL, 0, "generation %llu, %llu records in %zu scopes",
         (unsigned long long)h->generation, (unsigned long long)h->records, h->n_scopes);
-    /* leaves after the commit: the origin is durable first */
-    serve_publish(m, d->deltas, d->n_deltas, d->urgent);
     bool of_run = run_waits_for(m, d);
     ops_answer(m, d->ops);
     draft_drop(m);
