@@ -1,11 +1,9 @@
 #include "common/bus/ipc.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
-#include "common/bus/ipc_queue.h"
-#include "common/bus/socket.h"
+#include "common/bus/ipc_stream.h"
 
 static const char *const names[WORKER_COUNT] = {"metadata", "state", "policy"};
 
@@ -56,90 +54,13 @@ int ipc_route_parse(struct view bytes, struct ipc_message *ret_message)
     return 0;
 }
 
-/* What waits. */
-
-void ipc_queue_init(struct ipc_queue *q)
+int ipc_address(const char *path, struct sockaddr_un *ret_address)
 {
-    *q = (struct ipc_queue){.last = &q->first};
-}
-
-void ipc_queue_pop(struct ipc_queue *q)
-{
-    struct ipc_parked *p = q->first;
-    q->first = p->next;
-    if (!q->first)
-        q->last = &q->first;
-    q->bytes -= p->route.len + blob_view(p->frame).len + sizeof *p;
-    buf_done(&p->route);
-    blob_free(p->frame);
-    free(p);
-}
-
-void ipc_queue_clear(struct ipc_queue *q)
-{
-    while (q->first)
-        ipc_queue_pop(q);
-}
-
-int ipc_queue_push(struct ipc_queue *q, const struct ipc_message *m)
-{
-    size_t bytes = IPC_ROUTE_LEN + m->topic.len + blob_view(m->frame).len + sizeof(struct ipc_parked);
-    if (q->bytes + bytes > IPC_QUEUE_BYTES)
-        return err_fail(ERR_BUSY, "ipc: %zu bytes wait already", q->bytes);
-    struct ipc_parked *p = calloc(1, sizeof *p);
-    if (!p)
-        return -ENOMEM;
-    ipc_route_pack(m, &p->route);
-    if (p->route.err) {
-        buf_done(&p->route);
-        free(p);
-        return -ENOMEM;
-    }
-    p->frame = blob_ref(m->frame);
-    q->bytes += bytes;
-    *q->last = p;
-    q->last = &p->next;
-    return 0;
-}
-
-/* On the socket. */
-
-int ipc_send_parts(void *socket, const char *to, struct view route, struct blob *frame)
-{
-    zmq_msg_t msg;
-    int rc = message_wrap(&msg, frame);
-    if (rc)
-        return rc;
-    if ((to && zmq_send(socket, to, strlen(to), ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) ||
-        zmq_send(socket, route.data, route.len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0 ||
-        zmq_msg_send(&msg, socket, ZMQ_DONTWAIT) < 0) {
-        rc = errno == EHOSTUNREACH ? ERR_NETWORK : -errno;
-        zmq_msg_close(&msg);
-    }
-    return rc;
-}
-
-bool ipc_receive_parts(void *socket, void *route_msg, struct ipc_message *ret_message)
-{
-    zmq_msg_t *route = route_msg, body;
-    zmq_msg_init(&body);
-    struct blob *frame = NULL;
-    if (zmq_msg_recv(route, socket, ZMQ_DONTWAIT) >= 0 && zmq_msg_more(route) &&
-        zmq_msg_recv(&body, socket, ZMQ_DONTWAIT) >= 0 && !message_skip_rest(socket, &body) &&
-        ipc_route_parse(view_of(zmq_msg_data(route), zmq_msg_size(route)), ret_message) == 0)
-        frame = message_take(&body);
-    zmq_msg_close(&body);
-    if (frame)
-        ret_message->frame = frame;
-    return frame != NULL;
-}
-
-int ipc_endpoint(const char *path, char ret_endpoint[128])
-{
-    struct sockaddr_un a;
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
     if (path[0] != '/' || strlen(path) >= sizeof a.sun_path)
         return err_fail(ERR_CONFIG, "'%s': a local socket needs an absolute path of at most %zu bytes", path,
             sizeof a.sun_path - 1);
-    snprintf(ret_endpoint, 128, "ipc://%s", path);
+    memcpy(a.sun_path, path, strlen(path));
+    *ret_address = a;
     return 0;
 }

@@ -2,51 +2,107 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/bus/ipc.h"
-#include "common/bus/ipc_queue.h"
-#include "common/bus/socket.h"
+#include "common/bus/ipc_stream.h"
 
-/* Frames that wait in the library for one worker. In bytes the credit of the links bounds them, and
- * IPC_QUEUE_BYTES what does not fit. */
-#define IPC_HWM 1024
-/* ROUTER has no event for "this peer takes messages again". */
-#define RETRY_NS (2 * NS_PER_MS)
+#define GUESTS_MAX 8 /* connections at a time, those included that have not said their name yet */
+
+struct guest {
+    struct ipc_node *node; /* NULL: free */
+    struct ipc_stream stream;
+    bool named;
+    enum worker name;
+};
 
 struct ipc_node {
     struct loop *loop;
     struct ipc_node_events ev;
-    void *socket;
+    char path[sizeof((struct sockaddr_un *)0)->sun_path];
+    int fd;
     struct loop_watch *watch;
-    struct loop_timer retry;
-    struct ipc_queue queue[WORKER_COUNT];
+    struct guest guests[GUESTS_MAX];
 };
 
-static bool receive(struct ipc_node *n)
+static struct guest *guest_of(struct ipc_node *n, enum worker name)
 {
-    zmq_msg_t id, route;
-    struct ipc_message m;
-    enum worker from;
-    zmq_msg_init(&id);
-    zmq_msg_init(&route);
-    bool some = zmq_msg_recv(&id, n->socket, ZMQ_DONTWAIT) >= 0;
-    if (some && zmq_msg_more(&id) && ipc_receive_parts(n->socket, &route, &m)) {
-        AUTO_BLOB *frame = m.frame;
-        if (worker_from_name(view_of(zmq_msg_data(&id), zmq_msg_size(&id)), &from) == 0)
-            n->ev.on_message(n->ev.ctx, from, &m);
-    }
-    zmq_msg_close(&id);
-    zmq_msg_close(&route);
-    return some;
+    for (unsigned i = 0; i < GUESTS_MAX; i++)
+        if (n->guests[i].node && n->guests[i].named && n->guests[i].name == name)
+            return &n->guests[i];
+    return NULL;
 }
 
-static void on_readable(void *ctx, int events)
+static void guest_leave(struct guest *g)
 {
+    ipc_stream_done(&g->stream);
+    g->node = NULL;
+}
+
+/* A worker that was started again may come before its old connection is seen to be gone. */
+static bool take_name(struct guest *g, struct view name)
+{
+    enum worker who;
+    if (worker_from_name(name, &who))
+        return false;
+    struct guest *before = guest_of(g->node, who);
+    if (before)
+        guest_leave(before);
+    g->named = true;
+    g->name = who;
+    return true;
+}
+
+static bool on_record(void *ctx, struct view route, struct view bytes)
+{
+    struct guest *g = ctx;
+    struct ipc_message m;
+    if (!g->named)
+        return route.len == 0 && take_name(g, bytes);
+    if (ipc_route_parse(route, &m))
+        return false;
+    AUTO_BLOB *frame = blob_new(bytes.data, bytes.len);
+    m.frame = frame;
+    if (frame) /* without memory it is as if lost: it is asked for again */
+        g->node->ev.on_message(g->node->ev.ctx, g->name, &m);
+    return true;
+}
+
+static void on_closed(void *ctx)
+{
+    guest_leave(ctx);
+}
+
+static bool is_ours(int fd)
+{
+    struct ucred who;
+    socklen_t len = sizeof who;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.uid == geteuid();
+}
+
+static void on_guest(void *ctx, int events)
+{
+    struct ipc_node *n = ctx;
     (void)events;
-    for (int i = 0; i < LOOP_BURST && receive(ctx); i++)
-        ;
+    int fd = accept4(n->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    struct guest *g = NULL;
+    for (unsigned i = 0; i < GUESTS_MAX && !g; i++)
+        if (!n->guests[i].node)
+            g = &n->guests[i];
+    if (!g || !is_ours(fd)) {
+        close(fd);
+        return;
+    }
+    struct ipc_stream_events ev = {on_record, on_closed, g};
+    *g = (struct guest){.node = n};
+    ipc_stream_init(&g->stream, n->loop, &ev);
+    if (ipc_stream_start(&g->stream, fd))
+        guest_leave(g);
 }
 
 /* The folder is the access control: whoever may connect is taken for a worker. */
@@ -64,66 +120,47 @@ static int check_folder(const char *path)
     return 0;
 }
 
-/* Sends what waits for a worker, as far as it goes. */
-static void flush(struct ipc_node *n, enum worker w)
-{
-    struct ipc_queue *q = &n->queue[w];
-    while (q->first) {
-        int rc = ipc_send_parts(n->socket, worker_name(w), buf_view(&q->first->route), q->first->frame);
-        if (rc == -EAGAIN || rc == -ENOMEM)
-            return;
-        if (rc) {
-            ipc_queue_clear(q);
-            return;
-        }
-        ipc_queue_pop(q);
-    }
-}
-
-static void on_retry(void *ctx)
-{
-    struct ipc_node *n = ctx;
-    bool more = false;
-    for (unsigned w = 0; w < WORKER_COUNT; w++) {
-        flush(n, (enum worker)w);
-        more |= n->queue[w].first != NULL;
-    }
-    if (more)
-        loop_timer_in(&n->retry, RETRY_NS);
-}
-
 int ipc_node_send(struct ipc_node *n, enum worker to, const struct ipc_message *m)
 {
-    struct ipc_queue *q = &n->queue[to];
     if (m->topic.len > BUS_TOPIC_MAX || blob_view(m->frame).len > BUS_MESSAGE_MAX)
         return err_fail(ERR_TOO_LARGE, "ipc: a frame of %zu bytes, the limit is %d", blob_view(m->frame).len,
             BUS_MESSAGE_MAX);
-    if (!q->first) {
-        AUTO_BUF route = {0};
-        ipc_route_pack(m, &route);
-        int rc =
-            route.err ? route.err : ipc_send_parts(n->socket, worker_name(to), buf_view(&route), m->frame);
-        if (rc == ERR_NETWORK)
-            return err_fail(rc, "the %s worker is not there", worker_name(to));
-        if (rc != -EAGAIN)
-            return rc;
-    }
-    int rc = ipc_queue_push(q, m);
-    if (!rc && !n->retry.at.ns)
-        loop_timer_in(&n->retry, RETRY_NS);
-    return rc;
+    struct guest *g = guest_of(n, to);
+    AUTO_BUF route = {0};
+    ipc_route_pack(m, &route);
+    int rc = route.err ? route.err
+             : g       ? ipc_stream_send(&g->stream, buf_view(&route), m->frame)
+                       : ERR_NETWORK;
+    return rc == ERR_NETWORK ? err_fail(rc, "the %s worker is not there", worker_name(to)) : rc;
 }
 
 void ipc_node_reset(struct ipc_node *n, enum worker w)
 {
-    ipc_queue_clear(&n->queue[w]);
+    struct guest *g = guest_of(n, w);
+    if (g) /* its last words are still read */
+        ipc_stream_break(&g->stream);
 }
 
-int ipc_node_open(struct bus *b, struct loop *l, const char *path, const struct ipc_node_events *ev,
-    struct ipc_node **ret_node)
+static int listen_at(struct ipc_node *n)
 {
-    char endpoint[128];
-    int rc = ipc_endpoint(path, endpoint);
+    struct sockaddr_un a;
+    int rc = ipc_address(n->path, &a);
+    if (rc)
+        return rc;
+    n->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (n->fd < 0)
+        return -errno;
+    (void)unlink(n->path); /* of a life before: the folder is ours alone */
+    if (bind(n->fd, (const struct sockaddr *)&a, sizeof a) || listen(n->fd, GUESTS_MAX))
+        return err_fail(ERR_CONFIG, "cannot bind %s: %s", n->path, strerrordesc_np(errno));
+    return loop_add_fd(n->loop, n->fd, LOOP_IN, on_guest, n, &n->watch);
+}
+
+int ipc_node_open(
+    struct loop *l, const char *path, const struct ipc_node_events *ev, struct ipc_node **ret_node)
+{
+    struct sockaddr_un a;
+    int rc = ipc_address(path, &a);
     if (!rc)
         rc = check_folder(path);
     struct ipc_node *n = rc ? NULL : calloc(1, sizeof *n);
@@ -131,17 +168,9 @@ int ipc_node_open(struct bus *b, struct loop *l, const char *path, const struct 
         return rc ? rc : -ENOMEM;
     n->loop = l;
     n->ev = *ev;
-    for (unsigned w = 0; w < WORKER_COUNT; w++)
-        ipc_queue_init(&n->queue[w]);
-    /* A worker that was started again may come before its old connection is seen to be gone. */
-    struct socket_options o = {.type = ZMQ_ROUTER, .hwm = IPC_HWM, .mandatory = true, .handover = true};
-    rc = loop_timer_init(l, &n->retry, on_retry, n);
-    if (!rc)
-        rc = socket_open(b, &o, &n->socket);
-    if (!rc && zmq_bind(n->socket, endpoint))
-        rc = err_fail(ERR_CONFIG, "cannot bind %s: %s", path, zmq_strerror(errno));
-    if (!rc)
-        rc = loop_add_socket(l, n->socket, LOOP_IN, on_readable, n, &n->watch);
+    n->fd = -1;
+    memcpy(n->path, a.sun_path, sizeof n->path);
+    rc = listen_at(n);
     if (rc) {
         ipc_node_close(n);
         return rc;
@@ -154,10 +183,13 @@ void ipc_node_close(struct ipc_node *n)
 {
     if (!n)
         return;
-    loop_timer_done(&n->retry);
+    for (unsigned i = 0; i < GUESTS_MAX; i++)
+        if (n->guests[i].node)
+            guest_leave(&n->guests[i]);
     loop_del(n->watch);
-    socket_close(n->socket);
-    for (unsigned w = 0; w < WORKER_COUNT; w++)
-        ipc_queue_clear(&n->queue[w]);
+    if (n->watch)
+        (void)unlink(n->path);
+    if (n->fd >= 0)
+        close(n->fd);
     free(n);
 }

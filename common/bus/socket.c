@@ -79,22 +79,16 @@ int socket_open(struct bus *b, const struct socket_options *o, void **ret_socket
         return err_fail(-errno, "socket: %s", zmq_strerror(errno));
     int64_t most = BUS_RECEIVE_MAX;
     uint64_t affinity = bus_io_threads(b) > 1 ? o->side : 0;
-    SET_INT(&s, ZMQ_LINGER, o->linger_ms);
+    SET_INT(&s, ZMQ_LINGER, 0);
     SET_INT(&s, ZMQ_SNDHWM, o->hwm);
     SET_INT(&s, ZMQ_RCVHWM, o->hwm);
     set(&s, ZMQ_MAXMSGSIZE, &most, sizeof most, "ZMQ_MAXMSGSIZE");
     if (affinity)
         set(&s, ZMQ_AFFINITY, &affinity, sizeof affinity, "ZMQ_AFFINITY");
-    if (o->key) {
-        set_tcp(&s, o);
-        set_curve(&s, o);
-    }
-    if (o->routing_id)
-        set(&s, ZMQ_ROUTING_ID, o->routing_id, strlen(o->routing_id), "ZMQ_ROUTING_ID");
+    set_tcp(&s, o);
+    set_curve(&s, o);
     if (o->mandatory)
         SET_INT(&s, ZMQ_ROUTER_MANDATORY, 1);
-    if (o->handover)
-        SET_INT(&s, ZMQ_ROUTER_HANDOVER, 1);
     if (o->immediate)
         SET_INT(&s, ZMQ_IMMEDIATE, 1);
     if (o->verbose)

@@ -20,12 +20,10 @@ struct socket_options {
     int64_t heartbeat_ns; /* 0: off; the time-out is half of it, at least 10 s */
     unsigned side;        /* SOCKET_DOWNWARD or SOCKET_UPWARD; 0: any */
     int reconnect_ms, reconnect_max_ms, connect_timeout_ms; /* 0: leave */
-    const struct link_key *key;                             /* CURVE; NULL: none (ipc) */
+    const struct link_key *key;                             /* CURVE */
     const uint8_t *server_key; /* CURVE client; NULL: CURVE server, with zap_domain */
     const char *zap_domain;
-    const char *routing_id; /* ipc workers only */
-    int linger_ms;          /* how long the library goes on sending after the close */
-    bool mandatory, handover, immediate, verbose;
+    bool mandatory, immediate, verbose;
 };
 /* -errno with the option's name. */
 int socket_open(struct bus *b, const struct socket_options *o, void **ret_socket) MUST_CHECK;

@@ -24,7 +24,6 @@
 
 struct io {
     struct loop *loop;
-    struct bus *bus;
     struct ipc_worker *node;
     struct store *store;
     size_t map_size;
@@ -416,8 +415,7 @@ static int set_up(struct io *io)
             return rc;
     }
     if ((rc = metadata_new(&io->options, io->store, &random_real, &io->core)) ||
-        (rc = bus_open(1, &io->bus)) ||
-        (rc = ipc_worker_open(io->bus, io->loop, path, WORKER_METADATA, &ev, &io->node)))
+        (rc = ipc_worker_open(io->loop, path, WORKER_METADATA, &ev, &io->node)))
         return rc;
     return 0;
 }
@@ -436,7 +434,6 @@ static void tear_down(struct io *io)
         loop_timer_done(&io->timers[i]);
     loop_timer_done(&io->trim);
     loop_free(io->loop);
-    bus_close(io->bus);
 }
 
 int io_run(const struct io_options *o)

@@ -477,7 +477,7 @@ int outside_open(struct driver *d)
         rc = loop_add_fd(d->loop, d->signals, LOOP_IN, on_signal, d, &watch);
     snprintf(path, sizeof path, "%s/node.ipc", d->run);
     if (!rc)
-        rc = ipc_node_open(d->bus, d->loop, path, &ipc, &d->ipc);
+        rc = ipc_node_open(d->loop, path, &ipc, &d->ipc);
     if (!rc)
         rc = supervisor_new(d->loop, &d->supervisor);
     return rc ? rc : worker_start(d);

@@ -1,5 +1,7 @@
 /* Node and worker in one process, over a real socket file. */
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/contract/bus_fixture.h"
@@ -48,7 +50,7 @@ static struct ipc_worker *worker_open(enum worker self)
 {
     struct ipc_worker_events ev = {on_worker_message, on_dead, &at_worker};
     struct ipc_worker *w = NULL;
-    int rc = ipc_worker_open(bus, loop, path, self, &ev, &w);
+    int rc = ipc_worker_open(loop, path, self, &ev, &w);
     if (rc)
         fail_msg("%s", err_text(rc));
     return w;
@@ -57,7 +59,7 @@ static struct ipc_worker *worker_open(enum worker self)
 static void node_open(void)
 {
     struct ipc_node_events ev = {on_node_message, &at_node};
-    int rc = ipc_node_open(bus, loop, path, &ev, &node);
+    int rc = ipc_node_open(loop, path, &ev, &node);
     if (rc)
         fail_msg("%s", err_text(rc));
 }
@@ -215,6 +217,86 @@ static void what_waits_for_a_dead_worker_is_dropped(void **state)
     wait_until((rc = ipc_node_send(node, WORKER_METADATA, &m)) == ERR_NETWORK);
 }
 
+/* What speaks to the node without being a worker of ours. */
+static int stranger(const void *bytes, size_t len)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct timeval none = {0, 1000};
+    snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none), 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(send(fd, bytes, len, MSG_NOSIGNAL), len);
+    return fd;
+}
+
+static bool is_closed(int fd)
+{
+    char c;
+    return recv(fd, &c, 1, 0) == 0;
+}
+
+static const uint8_t name_record[] = {0, 0, 0, 0, 0, 0, 0, 8, 'm', 'e', 't', 'a', 'd', 'a', 't', 'a'};
+
+static void what_is_no_record_closes_the_connection(void **state)
+{
+    (void)state;
+    static const uint8_t no_name[] = {0, 0, 0, 0, 0, 0, 0, 3, 'x', 'y', 'z'};
+    static const uint8_t with_route[] = {0, 0, 0, 1, 0, 0, 0, 1, 'x', 'y'};
+    static const uint8_t long_route[] = {0, 0, 1, 0, 0, 0, 0, 0};
+    static const uint8_t long_frame[] = {0, 0, 0, 12, 0xff, 0xff, 0xff, 0xff};
+    static const uint8_t bad_route[] = {0, 0, 0, 0, 0, 0, 0, 8, 'm', 'e', 't', 'a', 'd', 'a', 't', 'a', 0, 0,
+        0, 12, 0, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'f'};
+    const struct view all[] = {view_of(no_name, sizeof no_name), view_of(with_route, sizeof with_route),
+        view_of(long_route, sizeof long_route), view_of(long_frame, sizeof long_frame),
+        view_of(bad_route, sizeof bad_route)};
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        int fd = stranger(all[i].data, all[i].len);
+        wait_until(is_closed(fd));
+        close(fd);
+    }
+    assert_int_equal(at_node.messages, 0);
+    struct ipc_worker *w = worker_open(WORKER_METADATA); /* and those that are fine come in */
+    greet(w);
+    ipc_worker_close(w);
+}
+
+static void records_may_come_in_any_pieces(void **state)
+{
+    (void)state;
+    struct ipc_message m = {.peer = {PEER_CHILD, 7}, .lane = CLASS_STATE}, out;
+    AUTO_BUF record = {0}, route = {0};
+    static uint8_t frame[BUS_MESSAGE_MAX];
+    memset(frame, 'f', sizeof frame);
+    ipc_route_pack(&m, &route);
+    assert_int_equal(ipc_route_parse(buf_view(&route), &out), 0);
+    buf_append(&record, name_record, sizeof name_record);
+    for (unsigned i = 0; i < 2; i++) {
+        size_t len = i ? sizeof frame : 1;
+        buf_be32(&record, (uint32_t)route.len);
+        buf_be32(&record, (uint32_t)len);
+        buf_append_view(&record, buf_view(&route));
+        buf_append(&record, frame, len);
+    }
+    int fd = stranger(record.data, 1);
+    size_t at = 1;
+    for (; at < 60; at++) { /* byte by byte through lengths, name, route and the first frame */
+        assert_int_equal(send(fd, record.data + at, 1, MSG_NOSIGNAL), 1);
+        assert_int_equal(loop_turn(loop, 0), 0);
+    }
+    wait_until(at_node.messages == 1);
+    while (at < record.len) {
+        ssize_t n = send(fd, record.data + at, record.len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        at += n > 0 ? (size_t)n : 0;
+        assert_int_equal(loop_turn(loop, 0), 0);
+    }
+    wait_until(at_node.messages == 2);
+    assert_int_equal(at_node.last.peer.id, 7);
+    assert_int_equal(blob_view(at_node.frame).len, sizeof frame);
+    close(fd);
+}
+
 static void the_folder_must_be_ours_alone(void **state)
 {
     (void)state;
@@ -222,16 +304,16 @@ static void the_folder_must_be_ours_alone(void **state)
     struct ipc_node *other = NULL;
     char long_path[200];
     assert_int_equal(chmod(folder, 0750), 0);
-    assert_int_equal(ipc_node_open(bus, loop, path, &ev, &other), ERR_CONFIG);
+    assert_int_equal(ipc_node_open(loop, path, &ev, &other), ERR_CONFIG);
     assert_non_null(
         strstr(err_text(ERR_CONFIG), "must be a folder of this user with mode 0700 (it has 0750"));
     assert_int_equal(chmod(folder, 0700), 0);
-    assert_int_equal(ipc_node_open(bus, loop, "/nowhere/at/all/node.ipc", &ev, &other), ERR_CONFIG);
-    assert_int_equal(ipc_node_open(bus, loop, "node.ipc", &ev, &other), ERR_CONFIG);
+    assert_int_equal(ipc_node_open(loop, "/nowhere/at/all/node.ipc", &ev, &other), ERR_CONFIG);
+    assert_int_equal(ipc_node_open(loop, "node.ipc", &ev, &other), ERR_CONFIG);
     memset(long_path, 'x', sizeof long_path);
     long_path[0] = '/';
     long_path[sizeof long_path - 1] = 0;
-    assert_int_equal(ipc_node_open(bus, loop, long_path, &ev, &other), ERR_CONFIG);
+    assert_int_equal(ipc_node_open(loop, long_path, &ev, &other), ERR_CONFIG);
     assert_null(other);
 }
 
@@ -272,6 +354,8 @@ int main(void)
         T(the_worker_notices_that_the_node_died),
         T(what_the_library_does_not_take_waits_within_bounds),
         T(what_waits_for_a_dead_worker_is_dropped),
+        T(what_is_no_record_closes_the_connection),
+        T(records_may_come_in_any_pieces),
         T(the_folder_must_be_ours_alone),
         cmocka_unit_test(routes_are_checked),
     };
