@@ -79,7 +79,7 @@ int socket_open(struct bus *b, const struct socket_options *o, void **ret_socket
         return err_fail(-errno, "socket: %s", zmq_strerror(errno));
     int64_t most = BUS_RECEIVE_MAX;
     uint64_t affinity = bus_io_threads(b) > 1 ? o->side : 0;
-    SET_INT(&s, ZMQ_LINGER, 0);
+    SET_INT(&s, ZMQ_LINGER, o->linger_ms);
     SET_INT(&s, ZMQ_SNDHWM, o->hwm);
     SET_INT(&s, ZMQ_RCVHWM, o->hwm);
     set(&s, ZMQ_MAXMSGSIZE, &most, sizeof most, "ZMQ_MAXMSGSIZE");

@@ -23,6 +23,7 @@ struct socket_options {
     const struct link_key *key;                             /* CURVE */
     const uint8_t *server_key; /* CURVE client; NULL: CURVE server, with zap_domain */
     const char *zap_domain;
+    int linger_ms; /* how long the library goes on sending after the close */
     bool mandatory, immediate, verbose;
 };
 /* -errno with the option's name. */

@@ -445,6 +445,7 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
         return rc;
     m->hop.first_byte = m->hop.last_byte = m->wall;
     m->hop.bytes += f->body.len;
+    size_t taken = 0, came = hint->n_deltas;
     for (size_t i = 0; m->target == m->known && m->target && i < hint->n_deltas; i++)
         for (size_t j = 0; j < hint->n_deltas; j++) { /* newest first, whatever order they came in */
             const Sitetree__DeltaBytes *d = hint->deltas[j];
@@ -461,8 +462,9 @@ int replica_on_hint(struct metadata *m, const struct frame *f, struct blob *fram
                 hint->n_deltas = 0; /* the pull lane will bring them */
                 break;
             }
+            taken++;
         }
-    rc = step(m, fresh ? frame : NULL);
+    rc = step(m, fresh && taken == came ? frame : NULL); /* as it came, where all of it was checked */
     if (!rc)
         recall_spread(m);
     return rc;

@@ -63,11 +63,15 @@ static void note_signed(struct world *w, const struct frame *f)
         properties_signed(w, pb_view(m->payload));
 }
 
+/* Of what is in it: a frame of zstd has bits that say nothing, and the head binds the content. */
 static uint64_t delta_id(const Sitetree__DeltaBytes *d)
 {
     char name[160];
+    AUTO_BUF raw = {0};
     snprintf(name, sizeof name, "%.100s %llu %u", d->scope, (unsigned long long)d->serial, d->raw_length);
-    return seen_hash(view_str(name), pb_view(d->zstd));
+    if (zstd_unpack(pb_view(d->zstd), d->raw_length, &raw))
+        return seen_hash(view_str(name), pb_view(d->zstd));
+    return seen_hash(view_str(name), buf_view(&raw));
 }
 
 /* P9: whatever a site passes on was made by the central site, byte for byte. */
@@ -208,9 +212,10 @@ static void check_class(struct world_process *p, const struct effect *e, const s
             (unsigned)e->lane);
 }
 
-static bool may_be_early(unsigned type) /* a question claims nothing; a hint is told of in check_head */
+static bool may_be_early(unsigned type) /* a question claims nothing, to the parent or to the own node; a hint is told of in check_head */
 {
-    return type == FRAME_HINT || type == FRAME_HEAD_GET || type == FRAME_DELTA_GET || type == FRAME_PAGE_GET;
+    return type == FRAME_HINT || type == FRAME_HEAD_GET || type == FRAME_DELTA_GET || type == FRAME_PAGE_GET ||
+           type == FRAME_SIGN_HEAD;
 }
 
 void properties_on_send(struct world_process *p, const struct effect *e)
