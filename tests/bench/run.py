@@ -10,6 +10,7 @@ installed from Debian, in a table; "bare" is the peer's value then, and a peer t
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -56,6 +57,7 @@ def main():
     parser.add_argument("--cache", type=Path, default=sites.BUILD / "bench-cache", help="folder of the catalogue")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the sites")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     unknown = [n for n in args.names if n not in names]
     if unknown:
         parser.error("no bench %s; there are %s" % (", ".join(unknown), ", ".join(names)))

@@ -39,7 +39,9 @@ class Peer:
         make(folder)
         (folder / "postgresql.auto.conf").open("a").write(
             "port = %d\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nwal_level = logical\nfsync = on\n"
-            "synchronous_commit = on\nmax_wal_size = 4GB\nwal_receiver_status_interval = 1s\n" % port)
+            "synchronous_commit = on\nmax_wal_size = 4GB\nwal_receiver_status_interval = 1s\n"
+            # a subscription that was away for less than this waits for the rest of it
+            "wal_retrieve_retry_interval = 100ms\n" % port)
         server = self.place.start(name, self.as_user(BIN + "postgres", "-D", folder), env=self.env)
         listening(port, server)
         wait_for(lambda: self.answers(port), 60, "%s answers" % name)
