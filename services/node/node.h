@@ -1,8 +1,8 @@
 /* The node's core: links, sessions, sites, invitations, reports, events. It passes the frames of the
  * catalogue between the links and its workers and never looks into them. Pure logic: one input, effects
  * (common/bus/step.h). Reading order: tables.c, trust.c, token.c, join.c; then what comes in: session.c,
- * uplink.c, failover.c, place.c, relay.c, invite.c, heard.c, sign.c, command.c; what is told: report.c,
- * class.c, events.c, tree.c, explain.c; and node.c (dispatch). Threading: one thread per node.
+ * uplink.c, failover.c, place.c, chain.c, relay.c, invite.c, heard.c, sign.c, command.c; what is told:
+ * report.c, class.c, events.c, tree.c, explain.c; and node.c (dispatch). Threading: one thread per node.
  *
  * Inputs: INPUT_FRAME from PEER_PARENT (pull lane), PEER_CHILDREN with a topic (a hint from the parent),
  * PEER_CHILD (id: the session number that the driver made for a connection, never given twice; user: what ZAP
