@@ -21,6 +21,7 @@ static void s019_removed_record_never_returns(void **state)
         assert_int_equal(world_key(w, "B11", gone[i]).state, WORLD_TOMBSTONE);
         assert_int_equal(world_key(w, "P02", gone[i]).state, WORLD_LIVE); /* asleep */
     }
+    assert_int_equal(world_n_events(w, "B11", "replica.divergence"), 0); /* as what they are, not by a walk */
     for (unsigned i = 0; i < 3; i++)
         world_upstream_leave(w, "up", gone[i]);
     for (unsigned i = 0; i < 12; i++) {
@@ -50,6 +51,7 @@ static void s020_forged_heads_are_refused(void **state)
         {"key-not-trusted", {.generation = 1, .other_key = true}}, {"rollback", {.generation = -1}},
         {"epoch", {.generation = 1, .other_epoch = true}},
         {"expired", {.generation = 1, .expires = -8 * DAY}},
+        {"verify-refused", {.generation = 1, .other_previous = true}},
         {"verify-refused", {.generation = 0, .expires = DAY}}, /* a second head of the same generation */
     };
     struct world *w = scenario_synced(20, &options, 60);

@@ -491,6 +491,48 @@ static void s017_a_child_that_cannot_follow(void **state)
     }
 }
 
+/* A8: only a full run counts as the scheduled one, also for a centre that was restarted meanwhile. */
+static void s012_manual_run_does_not_move_the_schedule(void **state)
+{
+    (void)state;
+    struct metadata_options o = options;
+    o.schedule_ns = DAY;
+    struct world *w = scenario_synced(121, &o, 20);
+    world_run_for(w, 12 * HOUR);
+    world_upstream_churn(w, "up", 2, 0, 0);
+    scenario_sync(w, false);
+    world_crash(w, "CEN");
+    world_restart(w, "CEN");
+    world_run_for(w, MINUTE);
+    unsigned started = world_n_events(w, "CEN", "sync.started");
+    world_run_for(w, 12 * HOUR + 5 * MINUTE);
+    WORLD_OK(w);
+    assert_int_equal(world_n_events(w, "CEN", "sync.started"), started + 1);
+    world_free(w);
+}
+
+/* Wherever the centre dies in a run, what the upstream had offered by then is not lost: the cursors say that
+ * there is nothing new only once it is published (A8). */
+static void s014_a_crash_anywhere_in_a_run(void **state)
+{
+    (void)state;
+    for (unsigned points = 1; points < 40; points++) {
+        struct world *w = scenario_synced(1400 + points, &options, 40);
+        world_upstream_churn(w, "up", 4, 3, 2);
+        world_crash_at(w, "CEN", points);
+        world_tell(w, "CEN", "sync.now", json_pack("{s:b}", "full", (int)(points % 2)));
+        world_run_for(w, MINUTE);
+        world_crash_at(w, "CEN", 0);
+        world_restart(w, "CEN");
+        world_run_for(w, options.retry_interval_ns + 5 * MINUTE);
+        json_decref(scenario_now(w, true)); /* a smaller run may leave what has left the upstream */
+        world_run_for(w, 5 * MINUTE);
+        scenario_converge(w, MINUTE);
+        scenario_equal(w);
+        world_free(w);
+    }
+}
+
 /* A link that brings every request twice, and the old ones again after the new ones. */
 struct again {
     struct blob *old[8];
@@ -673,6 +715,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(s013_manual_success_does_not_cancel_a_full_retry),
         cmocka_unit_test(s014_second_request_is_one_more_run),
         cmocka_unit_test(s014_crash_with_a_run_behind),
+        cmocka_unit_test(s012_manual_run_does_not_move_the_schedule),
+        cmocka_unit_test(s014_a_crash_anywhere_in_a_run),
         cmocka_unit_test(s014_retry_behind_an_active_run),
         cmocka_unit_test(s015_stalled_run_fails_with_its_phase),
         cmocka_unit_test(s015_a_signature_that_comes_too_late),

@@ -295,9 +295,33 @@ static void test_sweep_keeps_what_is_reached(void **state)
     free(b);
 }
 
+/* The same records are another page at another place, and in another scope. */
+static void test_place_and_scope_are_in_the_hash(void **state)
+{
+    (void)state;
+    uint8_t salt[2][16];
+    struct hash record, leaf[3], inner[3];
+    struct place deep = place_child((struct place){0}, 3), deeper = place_child(deep, 7);
+    scope_salt("test/one", salt[0]);
+    scope_salt("test/two", salt[1]);
+    assert_memory_not_equal(salt[0], salt[1], 16);
+    hash_bytes("test", NULL, view_str("a record"), &record);
+    leaf_hash(salt[0], deep, &record, 1, &leaf[0]);
+    leaf_hash(salt[0], deeper, &record, 1, &leaf[1]);
+    leaf_hash(salt[1], deep, &record, 1, &leaf[2]);
+    inner_hash(salt[0], deep, view_str("an inner page"), &inner[0]);
+    inner_hash(salt[0], deeper, view_str("an inner page"), &inner[1]);
+    inner_hash(salt[1], deep, view_str("an inner page"), &inner[2]);
+    for (unsigned i = 1; i < 3; i++) {
+        assert_false(hash_eq(&leaf[0], &leaf[i]));
+        assert_false(hash_eq(&inner[0], &inner[i]));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_place_and_scope_are_in_the_hash),
         cmocka_unit_test_setup_teardown(test_history_does_not_matter, setup, teardown),
         cmocka_unit_test_setup_teardown(test_same_record_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage_is_found_and_mended, setup, teardown),
