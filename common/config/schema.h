@@ -65,6 +65,6 @@
     X(CONFIG_MAP_SIZE, "map_size", CONFIG_TYPE_BYTES, "64GiB", "16MiB", "16TiB", false,                      \
         "Most bytes that one store may grow to; only address space, not disk, is taken at once.")            \
     X(CONFIG_ORPHAN_AFTER, "orphan_after", CONFIG_TYPE_DURATION, "5m", "1s", "7d", true,                     \
-        "A site that neither its parent nor any site above takes in for this long is shown as orphan.")                             \
+        "A site that neither its parent nor any site above takes in for this long is shown as orphan.")      \
     X(CONFIG_APT_DIR, "apt_dir", CONFIG_TYPE_PATH, "/etc/apt", "", "", true,                                 \
         "Folder whose sources.list and sources.list.d upstream add --from-system reads.")

@@ -212,10 +212,11 @@ static void check_class(struct world_process *p, const struct effect *e, const s
             (unsigned)e->lane);
 }
 
-static bool may_be_early(unsigned type) /* a question claims nothing, to the parent or to the own node; a hint is told of in check_head */
+static bool may_be_early(unsigned type) /* a question claims nothing, to the parent or to the own node; a hint
+                                           is told of in check_head */
 {
-    return type == FRAME_HINT || type == FRAME_HEAD_GET || type == FRAME_DELTA_GET || type == FRAME_PAGE_GET ||
-           type == FRAME_SIGN_HEAD;
+    return type == FRAME_HINT || type == FRAME_HEAD_GET || type == FRAME_DELTA_GET ||
+           type == FRAME_PAGE_GET || type == FRAME_SIGN_HEAD;
 }
 
 void properties_on_send(struct world_process *p, const struct effect *e)
