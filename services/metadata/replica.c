@@ -8,7 +8,7 @@
 #define AGAIN_FIRST_NS NS_PER_S
 #define AGAIN_MOST_NS (60 * NS_PER_S)
 #define VOUCHED_NS                                                                                           \
-    (12 * 3600 * NS_PER_S) /* heartbeats come from the node: so long they stand in for its worker */
+    (30 * 60 * NS_PER_S) /* heartbeats come from the node: so long they stand in for its worker */
 
 const char *replica_wait_word(enum wait_reason r)
 {
