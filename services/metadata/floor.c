@@ -10,6 +10,7 @@
 #include "services/metadata/core.h"
 
 #define LOOK_AGAIN_NS (60 * NS_PER_S)
+#define LEAST_NS (3600 * NS_PER_S) /* a burst of deltas says nothing about the hours to come */
 
 /* Rows in TABLE_META: "step/<generation>", the generation of the row before, the time, then scope and serial.
  */
@@ -123,6 +124,8 @@ static double room_of(const struct metadata *m, const struct scope_entry *e, dou
 static void forecast(struct metadata *m, uint64_t since_ns)
 {
     double first = -1, now = -1, passed = (double)(m->wall.ns - (int64_t)since_ns);
+    if (passed > 0 && passed < (double)LEAST_NS)
+        passed = (double)LEAST_NS;
     for (size_t i = 0; i < m->n_scopes && passed > 0; i++) {
         const struct scope *s = m->scopes[i];
         const struct scope_entry *e = &s->applied;

@@ -188,9 +188,9 @@ static int invite_make(struct step *s, json_t *args)
     effects_access(s->fx, key.public, user);
     EVENT(s, "site.invited", .site = t.code.s, .text = id);
     reply_data(s, s->in->command, "site-invite",
-        json_pack("{s:s, s:s, s:s, s:o, s:s, s:s}", "token", (const char *)line.data, "site", t.code.s,
+        json_pack("{s:s, s:s, s:s, s:o, s:s, s:s, s:b}", "token", (const char *)line.data, "site", t.code.s,
             "tier", tier_word(t.tier), "expires", json_wall(t.expires), "endpoint", n->opt.advertise, "id",
-            id),
+            id, "move", t.move),
         0, false);
     secret_wipe(line.data, line.len);
     return 0;

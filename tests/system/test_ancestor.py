@@ -141,7 +141,9 @@ def test_a_site_moves_with_all_below_it(line, tree, repo):
     wait_for(lambda: of_tree(central, "C11")["class"] == "live", 10, "CEN knows of C11")
     refused = b11.cli("site", "move", tree.invite(p02, "B99"), ok=None)
     assert refused.error == "token", refused
-    token = p02.cli("site", "invite", "B11", "--move", "--tier", "branch").data["token"]
+    shown = p02.cli("site", "invite", "B11", "--move", "--tier", "branch", json_output=False).out
+    assert "paste at B11:  sitetree site move st1-" in shown, shown
+    token = shown.split()[-1]
     assert p01.cli("site", "move", token, ok=None).error == "token"
     assert c11.cli("site", "join", token, "--no-start", ok=None).error == "token"
     keys = sorted(p.read_text() for p in (b11.dir / "keys").iterdir())

@@ -540,7 +540,8 @@ static void draw_invite(struct output *o, const json_t *data)
     view_time(o, json_string_value(view_at(data, "expires")), &line);
     buf_fmt(&line, ", for tier %s, below %s", text_of(data, "tier"), text_of(data, "endpoint"));
     put_line(o, &line);
-    buf_fmt(&line, "paste at %s:  sitetree site join %s", text_of(data, "site"), text_of(data, "token"));
+    buf_fmt(&line, "paste at %s:  sitetree site %s %s", text_of(data, "site"),
+        json_is_true(view_at(data, "move")) ? "move" : "join", text_of(data, "token"));
     put_line(o, &line);
 }
 

@@ -199,10 +199,10 @@ const struct screen view_sync_decided = {
     SECTIONS(RECORD("", {"run", "run", FORMAT_TEXT}, {"decision", "decision", FORMAT_TEXT}))};
 
 const struct screen view_plan = {
-    SECTIONS(TABLE("scopes", "no upstreams\n", {"scope", "scope", FORMAT_TEXT}, {"add", "add", FORMAT_COUNT},
-                 {"change", "change", FORMAT_COUNT}, {"expire", "expire", FORMAT_COUNT},
-                 {"remove", "remove", FORMAT_COUNT}, {"items", "items", FORMAT_COUNT, FIELD_KEEP},
-                 {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}),
+    SECTIONS(TABLE("scopes", "no scope would change\n", {"scope", "scope", FORMAT_TEXT},
+                 {"add", "add", FORMAT_COUNT}, {"change", "change", FORMAT_COUNT},
+                 {"expire", "expire", FORMAT_COUNT}, {"remove", "remove", FORMAT_COUNT},
+                 {"items", "items", FORMAT_COUNT, FIELD_KEEP}, {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}),
         TABLE("sites", NULL, {"site", "site", FORMAT_TEXT}, {"items", "items", FORMAT_COUNT},
             {"bytes", "bytes", FORMAT_BYTES, FIELD_KEEP}, {"backlog", "backlog", FORMAT_BYTES},
             {"generation", "generation", FORMAT_NUMBER}, {"heard", "heard", FORMAT_YES}),
@@ -229,7 +229,7 @@ const struct screen view_trust_rotated = {SECTIONS(RECORD("", {"trust version", 
     {"head key", "head_key", FORMAT_TEXT, FIELD_MAYBE},
     {"generation", "generation", FORMAT_NUMBER, FIELD_MAYBE}, {"state", "state", FORMAT_TEXT}))};
 const struct screen view_recall = {SECTIONS(
-    TABLE("sites", NULL, {"site", "site", FORMAT_TEXT},
+    TABLE("sites", "", {"site", "site", FORMAT_TEXT},
         {"state", "state", FORMAT_TEXT, FIELD_KEEP | FIELD_CLASS},
         {"generation", "generation", FORMAT_NUMBER}, {"in force", "at", FORMAT_TIME, FIELD_MAYBE},
         {"cause", "cause", FORMAT_TEXT, FIELD_MAYBE}, {"seen", "seen", FORMAT_SECONDS}),
