@@ -216,6 +216,8 @@ void state_trust(struct metadata *m, const struct head *h)
     m->trust = h->trust;
     buf_be64(&row, h->trust.version);
     buf_append(&row, h->trust.head_key, 32);
+    if (row.err) /* a row cut short would be no trust, and the withdrawn key good again in the next life */
+        m->fx->err = row.err;
     meta_put(m->txn, "trust", buf_view(&row));
     event_note(m, "trust.changed", NULL, 0, "trust version %llu: heads are signed by another key from now on",
         (unsigned long long)h->trust.version);
