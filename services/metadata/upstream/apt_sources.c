@@ -99,12 +99,21 @@ static json_t *text_json(struct view v)
     return json_stringn((const char *)v.data, v.len);
 }
 
+/* Two mirrors of one repository differ before the last part of the path, as /debian. */
+static bool same_repository(json_t *a, json_t *b)
+{
+    const char *x = strrchr(json_string_value(json_object_get(a, "uri")), '/'),
+               *y = strrchr(json_string_value(json_object_get(b, "uri")), '/');
+    return x && y && strcmp(x, y) == 0;
+}
+
+/* The machine's first mirror is taken: each scope has one upstream. */
 static bool is_listed(json_t *list, json_t *one, bool by_name)
 {
-    static const char *const fields[] = {"uri", "suite", "components", "architectures"};
+    static const char *const fields[] = {"suite", "components", "architectures"};
     for (size_t i = 0; i < json_array_size(list); i++) {
         json_t *other = json_array_get(list, i);
-        bool same = true;
+        bool same = by_name || same_repository(one, other);
         for (size_t k = 0; k < COUNT_OF(fields) && !by_name; k++)
             same = same && json_equal(json_object_get(other, fields[k]), json_object_get(one, fields[k]));
         if (by_name)

@@ -68,11 +68,12 @@ static void reads_one_line(void **state)
         "deb-src http://a.example.org/debian bookworm main\n"
         "deb [arch=amd64,arm64 signed-by=/k/b.gpg] https://b.example.org/ stable main\n"
         "deb [ signed-by=/k/c.gpg check-valid-until=no arch=amd64 ] file:/srv/repo local main\n"
-        "deb http://a.example.org/debian bookworm main\n" /* twice is once */
-        "deb http://flat.example.org ./\n"                /* no components */
+        "deb http://a.example.org/debian bookworm main\n"           /* twice is once */
+        "deb https://mirror.example.org/pub/debian bookworm main\n" /* so is a mirror */
+        "deb http://flat.example.org ./\n"                          /* no components */
         "deb [arch=amd64 http://broken.example.org x main\n");
     fixture_write(
-        f, "apt/sources.list.d/more.list", "deb [arch=amd64] http://z.example.org/debian bookworm main");
+        f, "apt/sources.list.d/more.list", "deb [arch=amd64] http://z.example.org/tools bookworm main");
     fixture_write(
         f, "apt/sources.list.d/off.list.disabled", "deb http://off.example.org/debian bookworm main\n");
     fixture_write(f, "apt/sources.list.d/bad name.list", "deb http://off.example.org/debian bookworm main\n");
@@ -83,7 +84,7 @@ static void reads_one_line(void **state)
     assert_string_equal(text(list, "bookworm", "uri"), "http://a.example.org/debian");
     assert_string_equal(text(list, "bookworm-contrib", "components"), "contrib");
     assert_string_equal(
-        text(list, "bookworm-2", "uri"), "http://z.example.org/debian"); /* the name was taken */
+        text(list, "bookworm-2", "uri"), "http://z.example.org/tools"); /* the name was taken */
     assert_string_equal(text(list, "local", "uri"), "file:///srv/repo");
     assert_string_equal(text(list, "local", "check_valid_until"), "false");
     size_t b = 0;
