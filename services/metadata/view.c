@@ -430,10 +430,12 @@ int view_compare(
         rc = expire_gone(&c);
     if (c.gone_bytes.len) { /* the edits refer to it */
         struct buf *b = edits_buf(into);
-        if (b)
+        if (b) {
             *b = c.gone_bytes;
-        else
+        } else {
+            buf_done(&c.gone_bytes);
             rc = -ENOMEM;
+        }
     }
     free(c.gone);
     free(c.seen);

@@ -139,7 +139,7 @@ static void test_reports_come_another_way(void **state)
 {
     (void)state;
     struct node *cen = node_of(0);
-    struct blob *old = blob_ref(pump_report(&p, c11, NULL, NULL));
+    struct blob *old = pump_report(&p, c11, NULL, NULL);
     p.wall.ns += NS_PER_S;
     p.now.ns += NS_PER_S;
     pump_link(&p, c11, 0, ERR_KEY, 0); /* not let in by B11 */
