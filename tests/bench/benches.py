@@ -252,10 +252,10 @@ def idle(setup):
     """A leaf that holds the catalogue and has nothing to do: memory of all its processes, bytes on its link.
 
     The link is counted outside, by a proxy: TCP payload of both lanes and both directions, with the shipped timers. What
-    is sent then is periodic: a heartbeat and its answer each 60 s, a report and a ping of the hint lane each 300 s (no
-    poll of the head: the heartbeat's answer names the generation). The window is as long as the longest period, or a
-    multiple of it, and begins when the link was silent for 5 s, so each period is in it a whole number of times; a day
-    is the window times 86400 / its length. `sent` tells what was seen: bytes up/down and how often."""
+    is sent then is periodic: a heartbeat and its answer each 60 s, a report and a ping of the hint lane each 300 s.
+    The window is as long as the longest of these, or a multiple of it, and begins when the link was silent for 5 s, so each
+    is in it a whole number of times; a day is the window times 86400 / its length. Not in it: the head that is asked for
+    each half hour, 48 small questions a day. `sent` tells what was seen: bytes up/down and how often."""
     window = max(1, setup.idle_seconds // PERIOD) * PERIOD
     with setup.tree() as tree:
         central = tree.central(start=False)
